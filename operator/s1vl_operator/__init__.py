@@ -1,0 +1,1 @@
+"""The s1vl operator: turns one S1VLDeployment into an engine, its tenants' sandboxes and an orchestrator."""
