@@ -1,0 +1,64 @@
+"""What the desired state depends on besides the custom resource, and the forms in which it is handed out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Manifest = dict[str, Any]
+"""A Kubernetes object as it is applied: only fields that the operator owns."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """The operator's own surroundings.
+
+    Attributes:
+        control_image: image of the orchestrator (and operator).
+        sandbox_image: image of the sandboxes, unless the custom resource names another.
+        engine_image: image of the engine, unless the custom resource names another.
+        image_pull_policy: Always, IfNotPresent or Never, for every container.
+        operator_namespace: namespace that the operator's pods run in; they are let in by NetworkPolicies.
+        api_server_cidrs: (CIDR, port) of each address of the API server that the orchestrator must reach.
+    """
+
+    control_image: str
+    sandbox_image: str
+    engine_image: str
+    image_pull_policy: str
+    operator_namespace: str
+    api_server_cidrs: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class SecretValue:
+    """How one key of a Secret is filled.
+
+    Attributes:
+        kind: `random_key` is a fresh urlsafe token; `sha256_of` is the hex digest of another key's value.
+        of: the other key, in the same Secret, of `sha256_of`; "" otherwise.
+    """
+
+    kind: Literal["random_key", "sha256_of"]
+    of: str = ""
+
+
+@dataclass(frozen=True)
+class SecretTemplate:
+    """A Secret that is created once when it is absent and never written again.
+
+    Attributes:
+        name: of the Secret.
+        manifest: everything but its values (apiVersion, kind, metadata, type).
+        keys: key -> how its value is made, in an order in which they can be made.
+    """
+
+    name: str
+    manifest: Manifest
+    keys: dict[str, SecretValue] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The Secret's labels."""
+        labels: dict[str, str] = self.manifest["metadata"]["labels"]
+        return labels
