@@ -1,0 +1,1 @@
+"""What the simulated model says: scenarios that measure and then report what the sandbox printed or drew."""
