@@ -1,0 +1,94 @@
+"""What a request must pass before anything of it is read: its key and its size."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable
+from urllib.parse import parse_qs
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from s1vl_sandbox.envelope import failure
+
+MAX_BODY_BYTES = 4 * 1024 * 1024
+
+
+def presented_keys(headers: Iterable[tuple[bytes, bytes]], query: bytes) -> list[bytes]:
+    """All API keys a request carries: ``X-AIO-API-Key``, ``Authorization: Bearer``, ``?api_key=``."""
+    keys = []
+    for name, value in headers:
+        lower = name.lower()
+        if lower == b"x-aio-api-key":
+            keys.append(value.strip())
+        elif lower == b"authorization" and value[:7].lower() == b"bearer ":
+            keys.append(value[7:].strip())
+    keys.extend(key.encode() for key in parse_qs(query.decode("latin-1")).get("api_key", []))
+    return keys
+
+
+def key_matches(keys: list[bytes], expected_sha256: str) -> bool:
+    """Whether one of ``keys`` has that SHA-256. Takes the same time wherever two hashes first differ."""
+    matches = [hmac.compare_digest(hashlib.sha256(key).hexdigest(), expected_sha256) for key in keys]
+    return any(matches)
+
+
+class Guard:
+    """ASGI middleware: 401 without the right key on ``/v1/*``, 413 for bodies over 4 MiB, chunked ones included."""
+
+    def __init__(self, app: ASGIApp, api_key_sha256: str) -> None:
+        self._app = app
+        self._api_key_sha256 = api_key_sha256
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on or answer it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if scope["path"].startswith("/v1") and self._api_key_sha256:
+            keys = presented_keys(scope["headers"], scope.get("query_string", b""))
+            if not key_matches(keys, self._api_key_sha256):
+                message = "the API key is wrong" if keys else "an API key is required"
+                hint = "send it as X-AIO-API-Key, as Authorization: Bearer or as ?api_key="
+                response = JSONResponse(failure(message, hint), 401, {"WWW-Authenticate": "Bearer"})
+                await response(scope, receive, send)
+                return
+        await self._bounded(scope, receive, send)
+
+    async def _bounded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        declared = headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > MAX_BODY_BYTES:
+            await self._too_large(scope, receive, send)
+            return
+        received = 0
+        started = False
+
+        async def counting_receive() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > MAX_BODY_BYTES:
+                raise _BodyTooLargeError
+            return message
+
+        async def noting_send(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, counting_receive, noting_send)
+        except _BodyTooLargeError:
+            if started:
+                raise
+            await self._too_large(scope, receive, send)
+
+    async def _too_large(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = failure(f"the body is over {MAX_BODY_BYTES} bytes", "put data into a file on the shared volume instead")
+        await JSONResponse(body, 413)(scope, receive, send)
+
+
+class _BodyTooLargeError(Exception):
+    pass
