@@ -1,0 +1,3 @@
+module s1vl.io/hack/pause
+
+go 1.26.0
