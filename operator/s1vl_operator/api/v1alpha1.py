@@ -17,6 +17,7 @@ from s1vl_operator.api.components import (
     OrchestratorSpec,
     ResourcesSpec,
     SandboxSpec,
+    SecretKeyRef,
     TenantSpec,
     VolumeSpec,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "S1VLDeployment",
     "S1VLDeploymentSpec",
     "SandboxSpec",
+    "SecretKeyRef",
     "TenantSpec",
     "VolumeSpec",
     "parse",

@@ -1,15 +1,15 @@
 """Names, labels and selectors of everything that belongs to an S1VLDeployment.
 
-Two deployments of a namespace never share a child's name: `rules` refuses deployment names that could be read as another
-deployment's child (see `RESERVED_WORDS`), and a name that must be cut ends in a hash of the whole.
+Two deployments of a namespace never share a child's name: `api.rules` refuses a deployment's name that could make its
+child another's (`CHILD_WORDS`), and a name that must be cut ends in a hash of the whole.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
+from typing import Any, Literal
 
-from s1vl_operator.api.v1alpha1 import GROUP, S1VLDeployment
+from s1vl_operator.api.v1alpha1 import API_VERSION, GROUP, KIND, S1VLDeployment
 
 Component = Literal["engine", "sandbox", "orchestrator", "storage"]
 
@@ -24,7 +24,7 @@ STATEFUL_SET_MAX = 52
 
 
 def bounded(name: str, limit: int = STATEFUL_SET_MAX) -> str:
-    """The name itself, or a cut one that ends in 8 hex digits of the whole name's hash when it is longer than `limit`."""
+    """The name itself or, beyond `limit` characters, its beginning and 8 hex digits of the whole name's hash."""
     if len(name) <= limit:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
@@ -88,8 +88,8 @@ def selector(
     return labels
 
 
-def labels(deployment: S1VLDeployment, component: Component, tenant: str | None = None) -> dict[str, str]:
-    """All labels of an object of the deployment."""
+def labels(deployment: S1VLDeployment, component: Component | None = None, tenant: str | None = None) -> dict[str, str]:
+    """All labels of an object of the deployment; no component for what concerns them all."""
     return {
         "app.kubernetes.io/name": "s1vl",
         "app.kubernetes.io/instance": deployment.name,
@@ -106,3 +106,22 @@ def selector_text(deployment: S1VLDeployment, component: Component | None = None
 def host(service: str, namespace: str) -> str:
     """A Service's name in the cluster's DNS, without the cluster's own domain."""
     return f"{service}.{namespace}.svc"
+
+
+def metadata(
+    deployment: S1VLDeployment, name: str, component: Component | None = None, tenant: str | None = None
+) -> dict[str, Any]:
+    """Metadata of an object that goes when the deployment goes."""
+    owner = {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "name": deployment.name,
+        "uid": deployment.metadata.uid,
+        "controller": True,
+    }
+    return {
+        "name": name,
+        "namespace": deployment.namespace,
+        "labels": labels(deployment, component, tenant),
+        "ownerReferences": [owner],
+    }

@@ -1,0 +1,200 @@
+"""The orchestrator: Deployment, Service, configuration, and the few rights that it needs in the cluster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from s1vl_operator.api.rules import MANAGEMENT_PORT
+from s1vl_operator.api.v1alpha1 import S1VLDeployment, SecretKeyRef, TenantSpec
+from s1vl_operator.desired import names, patch, paths, security, vllm, workload
+from s1vl_operator.desired.context import Context, Manifest
+
+CONFIG_KEY = "config.yaml"
+PRE_STOP = 5
+"""Seconds between a pod's removal from its Service and SIGTERM."""
+EXIT_MARGIN = 25
+"""Seconds beyond the longest job that a pod gets to end."""
+
+
+def manifests(deployment: S1VLDeployment, context: Context) -> list[Manifest]:
+    """All objects of the orchestrator but its Secrets, in an order in which they can be created."""
+    autoscaling, replicas = deployment.spec.orchestrator.autoscaling, deployment.spec.orchestrator.replicas or 0
+    fewest = autoscaling.min if autoscaling else replicas
+    name = names.orchestrator(deployment)
+    return [
+        _object(deployment, "v1", "ServiceAccount", automountServiceAccountToken=False),
+        _object(deployment, "rbac.authorization.k8s.io/v1", "Role", rules=_rules(deployment)),
+        _role_binding(deployment),
+        _object(deployment, "v1", "ConfigMap", data={CONFIG_KEY: config_text(deployment)}),
+        _service(deployment),
+        *([workload.disruption_budget(deployment, name, "orchestrator")] if fewest > 1 else []),
+        _deployment(deployment, context),
+        *([_autoscaler(deployment)] if autoscaling else []),
+    ]
+
+
+def config(deployment: S1VLDeployment) -> dict[str, Any]:
+    """The orchestrator's configuration file, version 1."""
+    spec, namespace = deployment.spec, deployment.namespace
+    table = paths.table(deployment)
+    return {
+        "version": 1,
+        "deployment": {"namespace": namespace, "name": deployment.name},
+        "engine": {
+            "url": f"http://{names.host(names.engine(deployment), namespace)}:{spec.engine.port}",
+            "model": vllm.served_name(deployment),
+            "maxModelLen": spec.engine.max_model_len,
+            "imagesPerPrompt": spec.engine.images_per_prompt,
+            "mediaRoot": table.media_root,
+        },
+        "images": table.config,
+        "sandbox": {"executionTimeoutSeconds": spec.sandbox.execution_timeout_seconds},
+        "limits": {"maxTurns": spec.orchestrator.max_turns, "deadlineSeconds": spec.orchestrator.deadline_seconds},
+        "protocol": spec.orchestrator.protocol,
+        "anonymousTenant": spec.orchestrator.anonymous_tenant,
+        "cacheSaltSecret": {"name": names.orchestrator(deployment), "key": "cacheSalt"},
+        "tenants": [_tenant(deployment, tenant) for tenant in spec.tenants],
+    }
+
+
+def config_text(deployment: S1VLDeployment) -> str:
+    """The configuration as it stands in the ConfigMap; the same text for the same spec."""
+    return yaml.safe_dump(config(deployment), sort_keys=False, allow_unicode=True, width=1000)
+
+
+def api_key_ref(deployment: S1VLDeployment, tenant: TenantSpec) -> SecretKeyRef:
+    """Where a tenant's API key is: in the Secret that it names, or in the one that the operator makes."""
+    return tenant.api_key_secret_ref or SecretKeyRef(name=names.tenant_key(deployment, tenant.name))
+
+
+def _tenant(deployment: S1VLDeployment, tenant: TenantSpec) -> dict[str, Any]:
+    sandbox = names.sandbox(deployment, tenant.name)
+    ref = api_key_ref(deployment, tenant)
+    return {
+        "name": tenant.name,
+        "subPath": tenant.folder,
+        "apiKeySecret": {"name": ref.name, "key": ref.key},
+        "sandbox": {
+            "url": f"http://{names.host(sandbox, deployment.namespace)}:{deployment.spec.sandbox.port}",
+            "apiKeySecret": {"name": sandbox, "key": "apiKey"},
+        },
+        "limits": tenant.limits.model_dump(by_alias=True),
+    }
+
+
+def _secret_names(deployment: S1VLDeployment) -> list[str]:
+    tenants = deployment.spec.tenants
+    return sorted(
+        {names.orchestrator(deployment)}
+        | {names.sandbox(deployment, tenant.name) for tenant in tenants}
+        | {api_key_ref(deployment, tenant).name for tenant in tenants}
+    )
+
+
+def _rules(deployment: S1VLDeployment) -> list[Manifest]:
+    """Its own configuration and the Secrets that this names; nothing can be listed."""
+    verbs = ["get", "watch"]
+    return [
+        {
+            "apiGroups": [""],
+            "resources": ["configmaps"],
+            "resourceNames": [names.orchestrator(deployment)],
+            "verbs": verbs,
+        },
+        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": _secret_names(deployment), "verbs": verbs},
+    ]
+
+
+def _object(deployment: S1VLDeployment, api_version: str, kind: str, **body: Any) -> Manifest:
+    metadata = names.metadata(deployment, names.orchestrator(deployment), "orchestrator")
+    return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **body}
+
+
+def _role_binding(deployment: S1VLDeployment) -> Manifest:
+    name = names.orchestrator(deployment)
+    return _object(
+        deployment,
+        "rbac.authorization.k8s.io/v1",
+        "RoleBinding",
+        roleRef={"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+        subjects=[{"kind": "ServiceAccount", "name": name, "namespace": deployment.namespace}],
+    )
+
+
+def _service(deployment: S1VLDeployment) -> Manifest:
+    spec = deployment.spec.orchestrator
+    service = workload.service(deployment, names.orchestrator(deployment), "orchestrator", port=spec.port)
+    service["spec"]["type"] = spec.service.type
+    if spec.service.annotations:
+        service["metadata"]["annotations"] = spec.service.annotations
+    return service
+
+
+def _deployment(deployment: S1VLDeployment, context: Context) -> Manifest:
+    spec = deployment.spec.orchestrator
+    template = workload.pod_template(
+        names.labels(deployment, "orchestrator"),
+        automountServiceAccountToken=True,
+        serviceAccountName=names.orchestrator(deployment),
+        terminationGracePeriodSeconds=PRE_STOP + spec.deadline_seconds + EXIT_MARGIN,
+        containers=[_container(deployment, context)],
+        volumes=[paths.table(deployment).volume, security.scratch("tmp")],
+    )
+    body: dict[str, Any] = {
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+        "revisionHistoryLimit": 3,
+        "selector": {"matchLabels": names.selector(deployment, "orchestrator")},
+        "template": patch.merge(template, spec.pod_template),
+    }
+    if not spec.autoscaling:  # With it the number belongs to the autoscaler.
+        body["replicas"] = 1 if spec.replicas is None else spec.replicas
+    return _object(deployment, "apps/v1", "Deployment", spec=body)
+
+
+def _container(deployment: S1VLDeployment, context: Context) -> Manifest:
+    spec = deployment.spec.orchestrator
+    config_map = f"{deployment.namespace}/{names.orchestrator(deployment)}"
+    return {
+        "name": "orchestrator",
+        "image": context.control_image,
+        "imagePullPolicy": context.image_pull_policy,
+        "command": ["s1vl-orchestrator"],
+        # Read through the API, not mounted: a new tenant is served within seconds and restarts nothing.
+        "args": [
+            *("--configmap", config_map),
+            *("--port", str(spec.port)),
+            *("--management-port", str(MANAGEMENT_PORT)),
+        ],
+        "env": workload.env(HOME="/tmp"),  # noqa: S108 (a volume of the pod's own)
+        "ports": [
+            {"name": "http", "containerPort": spec.port, "protocol": "TCP"},
+            {"name": "management", "containerPort": MANAGEMENT_PORT, "protocol": "TCP"},
+        ],
+        "resources": workload.resources(spec.resources),
+        "startupProbe": workload.http_probe("/healthz", period=2, failures=60),
+        "readinessProbe": workload.http_probe("/readyz", period=2),
+        "livenessProbe": workload.http_probe("/healthz", period=10, failures=6),
+        "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP}}},
+        "securityContext": security.container(),
+        "volumeMounts": [paths.table(deployment).orchestrator, {"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
+    }
+
+
+def _autoscaler(deployment: S1VLDeployment) -> Manifest:
+    autoscaling = deployment.spec.orchestrator.autoscaling
+    assert autoscaling  # noqa: S101 (for the type checker: the caller has looked)
+    cpu = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": autoscaling.target_cpu_percent}}
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": names.orchestrator(deployment)}
+    return _object(
+        deployment,
+        "autoscaling/v2",
+        "HorizontalPodAutoscaler",
+        spec={
+            "scaleTargetRef": target,
+            "minReplicas": autoscaling.min,
+            "maxReplicas": autoscaling.max,
+            "metrics": [{"type": "Resource", "resource": cpu}],
+        },
+    )
