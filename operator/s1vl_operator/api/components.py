@@ -281,7 +281,7 @@ class TenantSpec(Model):
 
     name: TenantName
     """Name, unique in the deployment: a DNS label."""
-    sub_path: str | None = Field(None, max_length=256)
+    sub_path: str | None = Field(None, max_length=128)
     """The tenant's folder on the image volume, relative to its root. Absent: the tenant's name. Empty: the root, for a
     single tenant only."""
     api_key_secret_ref: SecretKeyRef | None = None
