@@ -1,0 +1,115 @@
+"""What fits into the model's context: image tokens, image counts, and how many tokens a turn may produce. Pure.
+
+Qwen3-VL scales a picture to multiples of 32 px per side and spends one token per 32x32 px.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+SIDE = 32
+MIN_PIXELS = 65_536
+MAX_PIXELS = 16_777_216
+MAX_ASPECT = 200
+IMAGE_MARKS = 2
+"""Tokens around each image."""
+
+MESSAGE_TOKENS = 8
+"""Upper bound of what the chat template adds around one message."""
+
+
+class AspectTooExtremeError(ValueError):
+    """One side is more than 200 times the other: the model's processor refuses such a picture."""
+
+
+def smart_resize(
+    width: int, height: int, max_pixels: int = MAX_PIXELS, min_pixels: int = MIN_PIXELS
+) -> tuple[int, int]:
+    """The size in px, (width, height), to which the model's processor scales a picture.
+
+    Raises:
+        AspectTooExtremeError: If the processor would refuse it.
+    """
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise AspectTooExtremeError(f"the aspect ratio of {width}x{height} px is over {MAX_ASPECT}")
+    new_width = max(SIDE, round(width / SIDE) * SIDE)
+    new_height = max(SIDE, round(height / SIDE) * SIDE)
+    if new_width * new_height > max_pixels:
+        scale = math.sqrt(width * height / max_pixels)
+        new_width = max(SIDE, math.floor(width / scale / SIDE) * SIDE)
+        new_height = max(SIDE, math.floor(height / scale / SIDE) * SIDE)
+    elif new_width * new_height < min_pixels:
+        scale = math.sqrt(min_pixels / (width * height))
+        new_width = math.ceil(width * scale / SIDE) * SIDE
+        new_height = math.ceil(height * scale / SIDE) * SIDE
+    return new_width, new_height
+
+
+def image_tokens(width: int, height: int) -> int:
+    """Tokens of a picture of this size in the prompt, its two marks included."""
+    new_width, new_height = smart_resize(width, height)
+    return new_width * new_height // (SIDE * SIDE) + IMAGE_MARKS
+
+
+def text_tokens(text: str) -> int:
+    """An estimate of a text's tokens that errs upwards: three UTF-8 bytes a token, plus digits and line breaks.
+
+    English has about four letters a token, Chinese about one and a half characters (of three bytes); digits are one
+    token each in this tokenizer.
+    """
+    digits = sum(character.isdigit() for character in text)
+    return (len(text.encode(errors="replace")) - digits) // 3 + digits + 1
+
+
+@dataclass(frozen=True)
+class ContextBudget:
+    """Limits of one job in tokens and images.
+
+    Attributes:
+        context: The engine's max_model_len.
+        images: Images the engine takes in one prompt.
+        turn: Most tokens one turn may produce.
+        answer: Tokens kept back for the final answer.
+        margin: Left unused, for the estimates' error.
+        input_pixels: Most px of an input as the model sees it.
+        new_pixels: Most px of a picture made on the way.
+    """
+
+    context: int
+    images: int
+    turn: int
+    answer: int
+    margin: int
+    input_pixels: int
+    new_pixels: int
+
+    @classmethod
+    def fit(
+        cls, context: int, images: int, turn: int, answer: int, input_pixels: int, new_pixels: int
+    ) -> ContextBudget:
+        """Scale a profile's limits down to an engine with a small context."""
+        return cls(
+            context=context,
+            images=images,
+            turn=min(turn, context // 2),
+            answer=min(answer, context // 4),
+            margin=min(256, context // 32),
+            input_pixels=input_pixels,
+            new_pixels=new_pixels,
+        )
+
+    def pixels_per_input(self, count: int) -> int:
+        """Most px of each of `count` inputs, so that together they leave half of the context to text and turns."""
+        share = self.context // 2 // max(1, count) * SIDE * SIDE
+        return max(MIN_PIXELS, min(self.input_pixels, share))
+
+    def turn_tokens(self, prompt: int) -> int:
+        """`max_tokens` of an ordinary turn after a prompt of so many tokens; 0 when the answer must come now."""
+        room = self.context - prompt - self.margin - self.answer
+        return min(self.turn, room) if room >= min(512, self.answer // 2) else 0
+
+    def answer_tokens(self, prompt: int) -> int:
+        """`max_tokens` of the final turn; 0 when not even an answer fits."""
+        room = self.context - prompt - self.margin
+        return min(self.turn, room) if room >= min(64, self.answer) else 0

@@ -1,0 +1,202 @@
+"""Pictures: checked, measured and scaled for the model. The work is done in threads, never on the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import re
+from base64 import b64decode
+from binascii import Error as Base64Error
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
+
+from PIL import Image, ImageOps
+
+from s1vl_orchestrator.budget import AspectTooExtremeError, smart_resize
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# The header's size is checked by us, with a limit of our own, before anything is decoded.
+Image.MAX_IMAGE_PIXELS = None
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+SUFFIXES = {
+    "PNG": ".png",
+    "JPEG": ".jpg",
+    "WEBP": ".webp",
+    "GIF": ".gif",
+    "BMP": ".bmp",
+    "TIFF": ".tiff",
+    "PPM": ".ppm",
+}
+MAX_INPUT_PIXELS = 100_000_000
+MAX_INPUT_BYTES = 64 * 1024 * 1024
+MAX_MADE_PIXELS = 50_000_000
+MAX_MADE_BYTES = 20 * 1024 * 1024
+MIN_SIDE = 1
+
+_DATA_URL = re.compile(r"data:(image/[\w.+-]+)?(;[\w=.+-]+)*;base64,", re.IGNORECASE)
+_ORIENTATION = 0x0112
+_VERBATIM = {"PNG": {"RGB", "L"}, "JPEG": {"RGB", "L"}}
+_JPEG_QUALITY = 95
+
+
+class ImageError(ValueError):
+    """A picture that cannot be used; the message says why, with numbers."""
+
+
+@dataclass(frozen=True)
+class ModelCopy:
+    """What the model sees of a picture.
+
+    Attributes:
+        content: The encoded copy (the picture's own bytes when they can be sent as they are).
+        suffix: File name suffix of `content`.
+        width: px, as shown.
+        height: px, as shown.
+        sha256: Hex digest of `content`.
+    """
+
+    content: bytes
+    suffix: str
+    width: int
+    height: int
+    sha256: str
+
+    @property
+    def mime(self) -> str:
+        """The MIME type of `content`."""
+        return "image/jpeg" if self.suffix == ".jpg" else "image/png"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that was decoded once, successfully.
+
+    Attributes:
+        width: px of the file, as code that opens it sees it.
+        height: px of the file.
+        suffix: The usual file name suffix of its format.
+        sha256: Hex digest of the file's bytes.
+        rotated: EXIF says that viewers must turn it; the model's copy is turned.
+        copy: The model's copy.
+    """
+
+    width: int
+    height: int
+    suffix: str
+    sha256: str
+    rotated: bool
+    copy: ModelCopy
+
+
+class ImageWorkers:
+    """A few threads for decoding: they bound how many pictures are in memory as pixels at once."""
+
+    def __init__(self, threads: int = 2) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="images")
+
+    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call `function` in one of the threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: function(*args, **kwargs))
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def decode_data_url(url: str) -> bytes:
+    """The bytes of a base64 data URL.
+
+    Raises:
+        ImageError: If it is another kind of URL, too large, or broken base64.
+    """
+    start = _DATA_URL.match(url)
+    if start is None:
+        raise ImageError(
+            "image_url.url must be a data URL like data:image/png;base64,...; files go into image_path_list"
+        )
+    encoded = url[start.end() :]
+    if len(encoded) * 3 // 4 > MAX_INPUT_BYTES + 3:
+        raise ImageError(f"the picture is larger than {MAX_INPUT_BYTES} bytes")
+    try:
+        content = b64decode("".join(encoded.split()), validate=True)
+    except (Base64Error, ValueError) as error:
+        raise ImageError("the data URL is not valid base64") from error
+    if not content:
+        raise ImageError("the data URL is empty")
+    return content
+
+
+def read_picture(content: bytes, model_pixels: int, max_pixels: int) -> Picture:
+    """Decode a picture and make the model's copy of it: first frame, upright, RGB on white, at most `model_pixels`.
+
+    Raises:
+        ImageError: If it is no picture, truncated, over `max_pixels`, or too long and thin for the model.
+    """
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            return _read(image, content, model_pixels, max_pixels)
+    except (ImageError, MemoryError):
+        raise
+    except AspectTooExtremeError as error:
+        raise ImageError(str(error)) from error
+    except Exception as error:  # Decoders raise anything on hostile bytes.
+        raise ImageError(f"not a picture that can be decoded ({type(error).__name__})") from error
+
+
+def _read(image: Image.Image, content: bytes, model_pixels: int, max_pixels: int) -> Picture:
+    width, height = image.size
+    file_format = image.format or "PNG"
+    if min(width, height) < MIN_SIDE or width * height > max_pixels:
+        raise ImageError(f"{width}x{height} px; between 1 and {max_pixels} px are taken")
+    rotated = image.getexif().get(_ORIENTATION, 1) not in (0, 1)
+    turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    upright = (height, width) if turned else (width, height)
+    target = smart_resize(*upright, max_pixels=model_pixels)
+    shrink = target[0] * target[1] < upright[0] * upright[1] and width * height > model_pixels
+    as_is = (
+        not rotated
+        and not shrink
+        and image.mode in _VERBATIM.get(file_format, ())
+        and "transparency" not in image.info
+        and getattr(image, "n_frames", 1) == 1
+    )
+    if shrink and file_format == "JPEG" and not rotated:
+        image.draft("RGB", (target[0] * 2, target[1] * 2))  # Decodes at a fraction of the size: faster, less memory.
+    image.seek(0)
+    image.load()  # Truncated files fail here.
+    if as_is:
+        copy = _copy(content, SUFFIXES[file_format], width, height)
+    else:
+        shown = _to_rgb(ImageOps.exif_transpose(image) if rotated else image)
+        if shrink:
+            shown = shown.resize(target, Image.Resampling.LANCZOS)
+        out = io.BytesIO()
+        if file_format == "JPEG":
+            shown.save(out, "JPEG", quality=_JPEG_QUALITY)
+        else:
+            shown.save(out, "PNG", compress_level=1)
+        copy = _copy(out.getvalue(), ".jpg" if file_format == "JPEG" else ".png", *shown.size)
+    return Picture(width, height, SUFFIXES[file_format], hashlib.sha256(content).hexdigest(), rotated, copy)
+
+
+def _copy(content: bytes, suffix: str, width: int, height: int) -> ModelCopy:
+    return ModelCopy(content, suffix, width, height, hashlib.sha256(content).hexdigest())
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        # 16 bits and floats: a plain conversion would clip everything to white.
+        low, high = (float(value) for value in image.convert("F").getextrema())  # type: ignore[arg-type]
+        scale = 255 / (high - low) if high > low else 0.0
+        return image.convert("F").point(lambda value: value * scale - low * scale).convert("L").convert("RGB")
+    if "A" in image.getbands() or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

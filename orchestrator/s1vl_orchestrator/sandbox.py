@@ -1,0 +1,259 @@
+"""The client of a tenant's sandbox (AIO Sandbox's Jupyter API), and the one session that a job has there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from s1vl_orchestrator.telemetry import Metrics
+
+log = logging.getLogger(__name__)
+
+SESSION_PREFIX = "s1vl-"
+CONNECT_SECONDS = 3.0
+CREATE_SECONDS = 60.0
+INIT_SECONDS = 60
+OVERHEAD_SECONDS = 15.0
+"""Client-side patience beyond a cell's own timeout."""
+BUSY_SECONDS = 20.0
+"""How long a sandbox whose sessions are all taken is asked again."""
+
+
+class SandboxUnavailableError(Exception):
+    """The sandbox cannot be reached, refuses us, or answers with nonsense."""
+
+
+class SandboxBusyError(SandboxUnavailableError):
+    """All sessions of the sandbox are taken."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One executed cell.
+
+    Attributes:
+        status: `ok`, `error`, `timeout`, or `lost` when the kernel vanished before or during it.
+        outputs: Jupyter outputs (stream, execute_result, display_data, error).
+        seconds: As seen from here.
+    """
+
+    status: str
+    outputs: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+    execution_count: int | None = None
+    state_lost: bool = False
+
+
+class SandboxClient:
+    """Speaks to one tenant's sandbox."""
+
+    def __init__(self, url: str, key: str | None, http: httpx.AsyncClient, metrics: Metrics) -> None:
+        self.url = url
+        self._headers = {"X-AIO-API-Key": key} if key else {}
+        self._http = http
+        self.metrics = metrics
+
+    async def boot_id(self) -> str:
+        """What changes when the sandbox is another process; "" where it does not say (the stock AIO image)."""
+        data = await self._call("GET", "/v1/sandbox", timeout=5)
+        return str(data.get("boot_id", ""))
+
+    async def create(self, session_id: str, cwd: str | None = None) -> None:
+        """Open a session and its kernel."""
+        body = {"session_id": session_id, **({"cwd": cwd} if cwd else {})}
+        await self._call("POST", "/v1/jupyter/sessions/create", body, timeout=CREATE_SECONDS)
+
+    async def execute(self, session_id: str, code: str, timeout: int) -> Cell:
+        """Run a cell. HTTP 200 says only that it was handled: the status is in the data."""
+        began = time.monotonic()
+        body = {"session_id": session_id, "code": code, "timeout": timeout}
+        data = await self._call("POST", "/v1/jupyter/execute", body, timeout=timeout + OVERHEAD_SECONDS)
+        status, outputs = data.get("status"), data.get("outputs")
+        if status not in ("ok", "error", "timeout") or not isinstance(outputs, list):
+            raise SandboxUnavailableError(f"the sandbox answered a cell with status {status!r}")
+        seconds = time.monotonic() - began
+        self.metrics.sandbox_seconds.labels(status).observe(seconds)
+        return Cell(
+            status=status,
+            outputs=[output for output in outputs if isinstance(output, dict)],
+            seconds=seconds,
+            execution_count=data.get("execution_count"),
+            state_lost=bool(data.get("state_lost", False)),
+        )
+
+    async def delete(self, session_id: str) -> None:
+        """Close a session; one that is gone is fine."""
+        await self._call("DELETE", f"/v1/jupyter/sessions/{session_id}", timeout=10, absent_is_fine=True)
+
+    async def session_ids(self) -> list[str]:
+        """All open sessions, whoever opened them."""
+        sessions = (await self._call("GET", "/v1/jupyter/sessions", timeout=10)).get("sessions") or []
+        if isinstance(sessions, dict):
+            return [str(name) for name in sessions]
+        return [str(item.get("session_id", "")) if isinstance(item, dict) else str(item) for item in sessions]
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        *,
+        timeout: float,
+        absent_is_fine: bool = False,
+    ) -> dict[str, Any]:
+        limits = httpx.Timeout(timeout, connect=CONNECT_SECONDS)
+        try:
+            answer = await self._http.request(
+                method, f"{self.url}{path}", json=body, headers=self._headers, timeout=limits
+            )
+        except httpx.HTTPError as error:
+            raise SandboxUnavailableError(f"{method} {path}: {type(error).__name__} {error}".strip()) from error
+        if absent_is_fine and answer.status_code == httpx.codes.NOT_FOUND:
+            return {}
+        try:
+            envelope = answer.json()
+        except ValueError:
+            envelope = {}
+        envelope = envelope if isinstance(envelope, dict) else {}
+        message = str(envelope.get("message") or answer.reason_phrase)[:300]
+        if answer.status_code != httpx.codes.OK or not envelope.get("success"):
+            said = f"{method} {path}: HTTP {answer.status_code} {message}"
+            busy = answer.status_code == httpx.codes.TOO_MANY_REQUESTS or "limit" in message.lower()
+            raise SandboxBusyError(said) if busy else SandboxUnavailableError(said)
+        data = envelope.get("data")
+        return data if isinstance(data, dict) else {}
+
+
+def new_session_id(seconds: float) -> str:
+    """A random session id that also says when its job is surely over, so that any instance may sweep it then."""
+    return f"{SESSION_PREFIX}{int(time.time() + seconds):x}-{secrets.token_urlsafe(16)}"
+
+
+def is_orphan(session_id: str, now: float) -> bool:
+    """Whether a session is one of ours and its job is surely over (its instance died)."""
+    if not session_id.startswith(SESSION_PREFIX):
+        return False
+    try:
+        return int(session_id.removeprefix(SESSION_PREFIX).split("-")[0], 16) < now
+    except ValueError:
+        return False
+
+
+class Sweeper:
+    """Deletes sessions whose deletion failed, again and again until they are gone."""
+
+    def __init__(self) -> None:
+        self._left: set[str] = set()
+
+    def add(self, session_id: str) -> None:
+        """Remember a session that could not be deleted."""
+        self._left.add(session_id)
+
+    def discard(self, session_id: str) -> None:
+        """Forget a session that is gone."""
+        self._left.discard(session_id)
+
+    async def sweep(self, client: SandboxClient, *, orphans: bool = False) -> int:
+        """Try again; returns how many are left. With `orphans`, those of instances that died as well."""
+        doomed = set(self._left)
+        if orphans:
+            doomed |= {name for name in await client.session_ids() if is_orphan(name, time.time())}
+        for session_id in doomed:
+            await client.delete(session_id)
+            self._left.discard(session_id)
+        return len(self._left)
+
+
+class JobKernel:
+    """A job's own session: opened at the first cell, reopened when it was lost, deleted by `close`, always."""
+
+    def __init__(self, client: SandboxClient, sweeper: Sweeper, init_code: str, cwd: str, life_seconds: float) -> None:
+        self._client = client
+        self._sweeper = sweeper
+        self._init_code = init_code
+        self._cwd = cwd
+        self._life_seconds = life_seconds
+        self._session_id: str | None = None
+        self._count = 0
+        self._cells = 0
+
+    async def run(self, code: str, timeout: int) -> Cell:
+        """Run a cell.
+
+        After `timeout` and `lost` all variables are gone and the next cell gets a fresh session.
+
+        Raises:
+            SandboxUnavailableError: If there is no session to be had.
+        """
+        if self._session_id is None:
+            await self._open()
+        first = self._cells == 0
+        try:
+            cell = await self._execute(code, timeout)
+        except SandboxUnavailableError as error:
+            log.warning("the job's session was lost: %s", error)
+            await self.close()
+            await self._open()
+            # In the first cell nothing is lost but the cell itself. Later ones need what came before them.
+            if not first:
+                return Cell("lost")
+            cell = await self._execute(code, timeout)
+        self._cells += 1
+        if cell.status == "timeout" or cell.state_lost or cell.status == "lost":
+            # AIO has no interrupt: the cell runs on until its session is deleted.
+            await self.close()
+        return cell
+
+    async def _execute(self, code: str, timeout: int) -> Cell:
+        assert self._session_id is not None  # noqa: S101 - opened by run
+        cell = await self._client.execute(self._session_id, code, timeout)
+        # A sandbox that restarted makes an unknown session anew without a word; its count starts over.
+        if cell.execution_count is not None:
+            if cell.execution_count <= self._count and cell.status != "timeout":
+                return Cell("lost", cell.outputs, cell.seconds)
+            self._count = cell.execution_count
+        return cell
+
+    async def _open(self) -> None:
+        give_up = time.monotonic() + BUSY_SECONDS
+        session_id = new_session_id(self._life_seconds)
+        # Set first: a creation that is cancelled half way has a session to delete.
+        self._session_id = session_id
+        self._client.metrics.sandbox_sessions.inc()
+        while True:
+            try:
+                await self._client.create(session_id, self._cwd)
+                break
+            except SandboxBusyError:
+                if time.monotonic() >= give_up:
+                    raise
+                await asyncio.sleep(0.5)
+        cell = await self._client.execute(session_id, self._init_code, INIT_SECONDS)
+        if cell.status != "ok":
+            reasons = [f"{o.get('ename')}: {o.get('evalue')}" for o in cell.outputs if o.get("output_type") == "error"]
+            raise SandboxUnavailableError(f"the session could not be prepared: {cell.status} {' '.join(reasons)}")
+        self._count = cell.execution_count or 0
+
+    async def close(self) -> None:
+        """Delete the session, also while being cancelled; what cannot be deleted now is left to the sweeper."""
+        session_id, self._session_id = self._session_id, None
+        if session_id is None:
+            return
+        self._client.metrics.sandbox_sessions.dec()
+        self._sweeper.add(session_id)
+        await asyncio.shield(self._delete(session_id))
+
+    async def _delete(self, session_id: str) -> None:
+        try:
+            await self._client.delete(session_id)
+        except SandboxUnavailableError as error:
+            self._client.metrics.sandbox_delete_failures.inc()
+            log.warning("a session is left to the sweeper: %s", error)
+        else:
+            self._sweeper.discard(session_id)

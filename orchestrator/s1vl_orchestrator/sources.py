@@ -1,0 +1,158 @@
+"""Where the configuration and the secrets come from: a file and a folder, or the Kubernetes API."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import httpx
+
+from s1vl_orchestrator.config import Config, ConfigError, SecretRef, config_version, parse_config
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 2.0
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+
+class SourceError(Exception):
+    """The source could not be read (now)."""
+
+
+class Source(Protocol):
+    """A place to read from, again and again.
+
+    Reading by name every few seconds needs no right to list or watch, and an outage of the API server changes
+    nothing: what was read last stays in use.
+    """
+
+    async def config(self) -> str:
+        """The configuration's text. Raises SourceError."""
+
+    async def secret(self, ref: SecretRef) -> bytes | None:
+        """A secret's value, None when it does not exist. Raises SourceError."""
+
+    async def close(self) -> None:
+        """Give up connections."""
+
+
+class FileSource:
+    """`--config FILE --secrets-dir DIR`, with each key in `DIR/<name>/<key>`."""
+
+    def __init__(self, config_file: Path, secrets_dir: Path) -> None:
+        self._config_file = config_file
+        self._secrets_dir = secrets_dir
+
+    async def config(self) -> str:
+        """Read the file."""
+        try:
+            return await asyncio.to_thread(self._config_file.read_text)
+        except (OSError, UnicodeDecodeError) as error:
+            raise SourceError(f"cannot read {self._config_file}: {error}") from error
+
+    async def secret(self, ref: SecretRef) -> bytes | None:
+        """Read one key's file; a final line break is not part of a key."""
+        try:
+            return (await asyncio.to_thread((self._secrets_dir / ref.name / ref.key).read_bytes)).rstrip(b"\r\n")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise SourceError(f"cannot read the secret {ref.name}/{ref.key}: {error}") from error
+
+    async def close(self) -> None:
+        """Nothing to give up."""
+
+
+class KubernetesSource:
+    """`--configmap NAMESPACE/NAME`: the ConfigMap's key `config.yaml`, and Secrets by name, with the pod's account."""
+
+    def __init__(
+        self, namespace: str, name: str, http: httpx.AsyncClient | None = None, token: Path | None = None
+    ) -> None:
+        self._namespace = namespace
+        self._name = name
+        self._token = token or SERVICE_ACCOUNT / "token"
+        self._http = http or _in_cluster_client()
+
+    async def config(self) -> str:
+        """Get the ConfigMap."""
+        found = await self._get("configmaps", self._name)
+        text = (found or {}).get("data", {}).get("config.yaml")
+        if not isinstance(text, str):
+            raise SourceError(f"the ConfigMap {self._namespace}/{self._name} has no key config.yaml")
+        return text
+
+    async def secret(self, ref: SecretRef) -> bytes | None:
+        """Get a Secret and take one key of it."""
+        found = await self._get("secrets", ref.name)
+        value = ((found or {}).get("data") or {}).get(ref.key)
+        return base64.b64decode(value) if value else None
+
+    async def close(self) -> None:
+        """Close connections to the API server."""
+        await self._http.aclose()
+
+    async def _get(self, resource: str, name: str) -> dict[str, dict[str, str]] | None:
+        url = f"/api/v1/namespaces/{self._namespace}/{resource}/{name}"
+        try:
+            # The kubelet renews the token in place: read it every time.
+            token = (await asyncio.to_thread(self._token.read_text)).strip()
+            answer = await self._http.get(url, headers={"Authorization": f"Bearer {token}"})
+        except (OSError, httpx.HTTPError) as error:
+            raise SourceError(f"cannot get {resource}/{name}: {type(error).__name__}: {error}") from error
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return None
+        if answer.status_code != httpx.codes.OK:
+            raise SourceError(f"cannot get {resource}/{name}: the API server answered {answer.status_code}")
+        body: dict[str, dict[str, str]] = answer.json()
+        return body
+
+
+def _in_cluster_client() -> httpx.AsyncClient:
+    host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    if not host:
+        raise SourceError("--configmap needs a pod: KUBERNETES_SERVICE_HOST is not set")
+    import ssl  # noqa: PLC0415 - only needed here
+
+    context = ssl.create_default_context(cafile=str(SERVICE_ACCOUNT / "ca.crt"))
+    address = f"[{host}]" if ":" in host else host
+    return httpx.AsyncClient(base_url=f"https://{address}:{port}", verify=context, timeout=10, trust_env=False)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A valid configuration with its secrets. `version` is the SHA-256 of its text."""
+
+    config: Config
+    version: str
+    secrets: Mapping[SecretRef, bytes] = field(repr=False)
+
+    def secret(self, ref: SecretRef | None) -> bytes | None:
+        """A secret's value; None for no reference or a Secret that does not exist (yet)."""
+        return self.secrets.get(ref) if ref else None
+
+
+async def read_snapshot(source: Source) -> Snapshot:
+    """Read everything once.
+
+    Raises:
+        SourceError: If something could not be read.
+        ConfigError: If the configuration is not valid.
+    """
+    text = await source.config()
+    config = parse_config(text)
+    secrets: dict[SecretRef, bytes] = {}
+    for ref in sorted(config.secret_refs(), key=lambda ref: (ref.name, ref.key)):
+        value = await source.secret(ref)
+        if value:
+            secrets[ref] = value
+    return Snapshot(config, config_version(text), secrets)
+
+
+__all__ = ["ConfigError", "FileSource", "KubernetesSource", "Snapshot", "Source", "SourceError", "read_snapshot"]
