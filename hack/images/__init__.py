@@ -1,0 +1,1 @@
+"""Builds the container images of this project on a machine that has no registry and no docker."""
