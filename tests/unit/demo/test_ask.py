@@ -36,7 +36,7 @@ class _Service(HTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: _Service
 
-    def do_POST(self) -> None:  # noqa: N802 - the base class's name
+    def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.server.seen = {"path": self.path, "key": self.headers.get("authorization"), "body": body}
         answer = json.dumps(RESULT if self.server.status == 200 else {"error": {"message": "busy"}}).encode()
