@@ -1,0 +1,277 @@
+"""Brings a deployment's objects to what is desired: makes missing Secrets, applies what differs, removes the rest."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import logging
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from s1vl_operator.cluster.compare import closed, difference, grown, hash_of, with_hash
+from s1vl_operator.cluster.kinds import CLAIM, SECRET, Kind, Manifest, kind_of
+from s1vl_operator.cluster.port import ApiError, Cluster
+from s1vl_operator.desired import SecretTemplate
+
+logger = logging.getLogger(__name__)
+
+RETRY_REFUSED_SECONDS = 60.0
+"""A refused object is not sent again for so long, unless it or the manifest changes."""
+
+_RACES = frozenset({409, 429})
+
+Key = tuple[str, str, str]
+"""(kind, namespace, name)."""
+
+
+class Obstacle(StrEnum):
+    """Why an object could not be brought to what is desired."""
+
+    REFUSED = "Refused"
+    IMMUTABLE = "Immutable"
+    TAKEN = "Taken"
+    GOING = "Going"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One object that could not be applied, with a message for people."""
+
+    kind: str
+    name: str
+    obstacle: Obstacle
+    message: str
+
+
+@dataclass
+class Result:
+    """What was done, as `Kind/name`, and what could not be done."""
+
+    created: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    objects: dict[tuple[str, str], Manifest] = field(default_factory=dict)
+    """What is in the cluster now, by (kind, name), of what is desired."""
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    state: str
+    until: float
+    failure: Failure
+
+
+class Applier:
+    """Applies manifests and remembers only what saves requests; a new one starts from the cluster alone.
+
+    Args:
+        cluster: where to.
+        now: a monotonic clock in seconds.
+    """
+
+    def __init__(self, cluster: Cluster, now: Callable[[], float]) -> None:
+        self._cluster = cluster
+        self._now = now
+        self._refusals: dict[Key, _Refusal] = {}
+        self._settled: dict[Key, str] = {}
+        """State in which an object came back from its apply and still differed: the server has its own idea of it."""
+
+    def forget(self, namespace: str, names: Iterable[tuple[str, str]]) -> None:
+        """Drop what is remembered of objects, given as (kind, name), that are gone for good."""
+        for kind, name in names:
+            self._refusals.pop((kind, namespace, name), None)
+            self._settled.pop((kind, namespace, name), None)
+
+    async def make_secrets(self, templates: Iterable[SecretTemplate], owner: str) -> Result:
+        """Create the Secrets that are missing. One that exists is left as it is, if it is the owner's.
+
+        Args:
+            templates: what must exist.
+            owner: uid of the custom resource.
+        """
+        result = Result()
+        for template in templates:
+            namespace = template.manifest["metadata"]["namespace"]
+            found = await self._cluster.read(SECRET, namespace, template.name)
+            if found is None:
+                try:
+                    await self._cluster.create(filled(template))
+                except ApiError as error:
+                    if error.status in _RACES:
+                        raise
+                    result.failures.append(Failure("Secret", template.name, Obstacle.REFUSED, error.message))
+                else:
+                    result.created.append(f"Secret/{template.name}")
+            elif obstacle := foreign(found, template.manifest, owner):
+                result.failures.append(obstacle)
+        return result
+
+    async def apply(
+        self, manifests: Iterable[Manifest], observed: dict[tuple[str, str], Manifest], owner: str
+    ) -> Result:
+        """Apply every manifest that the cluster does not already agree with, each by itself, in their order.
+
+        Args:
+            manifests: the desired state.
+            observed: what is there and carries the deployment's label, by (kind, name).
+            owner: uid of the custom resource.
+
+        Raises:
+            ApiError: somebody else wrote at the same time, or the API server is overloaded; the rest was not tried.
+            Unreachable: likewise.
+        """
+        result = Result()
+        for manifest in manifests:
+            name = manifest["metadata"]["name"]
+            found = observed.get((manifest["kind"], name))
+            if found is None:
+                # Without our label it is not in the list, but a forced apply would still take it over.
+                found = await self._cluster.read(kind_of(manifest), manifest["metadata"]["namespace"], name)
+            await self._apply_one(manifest, found, owner, result)
+        return result
+
+    async def _apply_one(self, manifest: Manifest, found: Manifest | None, owner: str, result: Result) -> None:
+        wanted = grown(with_hash(closed(manifest)), found)
+        kind, name = manifest["kind"], manifest["metadata"]["name"]
+        key: Key = (kind, manifest["metadata"]["namespace"], name)
+        if found is not None:
+            result.objects[kind, name] = found
+            if obstacle := foreign(found, manifest, owner):
+                result.failures.append(obstacle)
+                return
+            at = difference(wanted, found)
+            if not at or self._settled.get(key) == _state(found):
+                return
+            logger.info("%s %s/%s differs at %s", kind, key[1], name, at)
+        state = hash_of(wanted) + (_state(found) if found else "")
+        refusal = self._refusals.get(key)
+        if refusal and refusal.state == state and self._now() < refusal.until:
+            result.failures.append(refusal.failure)
+            return
+        try:
+            applied = await self._send(wanted, found)
+        except ApiError as error:
+            if error.status in _RACES:
+                raise
+            failure = Failure(kind, name, _obstacle(error), error.message)
+            result.failures.append(failure)
+            if not error.transient:
+                self._refusals[key] = _Refusal(state, self._now() + RETRY_REFUSED_SECONDS, failure)
+            return
+        self._refusals.pop(key, None)
+        result.objects[kind, name] = applied
+        (result.changed if found else result.created).append(f"{kind}/{name}")
+        if at := difference(wanted, applied):
+            self._settled[key] = _state(applied)
+            logger.warning("%s %s/%s is stored with another value at %s than was applied", kind, key[1], name, at)
+        else:
+            self._settled.pop(key, None)
+
+    async def _send(self, wanted: Manifest, found: Manifest | None) -> Manifest:
+        try:
+            return await self._cluster.apply(wanted)
+        except ApiError as error:
+            mending = found is not None and hash_of(found) == hash_of(wanted)
+            if error.status != 422 or not mending:
+                raise
+            # Somebody renumbered a port, say: applied beside theirs, ours is a duplicate. We want exactly our lists.
+            await self._cluster.merge(wanted)
+            return await self._cluster.apply(wanted)
+
+    async def prune(
+        self,
+        desired: Iterable[Manifest],
+        observed: dict[tuple[str, str], Manifest],
+        owner: str,
+        secret_names: Iterable[str],
+    ) -> list[str]:
+        """Remove what the custom resource owns and no longer wants; claims never.
+
+        Args:
+            desired: what stays.
+            observed: what is there and carries the deployment's label, by (kind, name).
+            owner: uid of the custom resource.
+            secret_names: Secrets to remove first; they cannot be listed, so the objects that are left point to them.
+
+        Returns:
+            What was removed, as `Kind/name`.
+        """
+        keep = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in desired}
+        stale = [o for key, o in observed.items() if key not in keep and kind_of(o) != CLAIM and owned(o, owner)]
+        if not stale:
+            return []
+        namespace = stale[0]["metadata"]["namespace"]
+        found = [await self._cluster.read(SECRET, namespace, name) for name in secret_names]
+        going = [secret for secret in found if secret is not None and owned(secret, owner)] + stale
+        removed = []
+        for one in going:
+            metadata = one["metadata"]
+            if metadata.get("deletionTimestamp"):
+                continue
+            kind: Kind = kind_of(one)
+            await self._cluster.delete(kind, namespace, metadata["name"], metadata["uid"])
+            removed.append(f"{kind.kind}/{metadata['name']}")
+        self.forget(namespace, [(one["kind"], one["metadata"]["name"]) for one in stale])
+        return removed
+
+
+def controller(found: Manifest) -> dict[str, str]:
+    """The owner reference that controls an object; empty when nothing does."""
+    references: list[dict[str, str]] = found["metadata"].get("ownerReferences") or []
+    return next((reference for reference in references if reference.get("controller")), {})
+
+
+def owned(found: Manifest, owner: str) -> bool:
+    """Whether an object is controlled by the custom resource with that uid."""
+    return controller(found).get("uid") == owner
+
+
+def foreign(found: Manifest, manifest: Manifest, owner: str) -> Failure | None:
+    """Why an existing object must not be taken over; None when it may be."""
+    metadata, wanted = found["metadata"], manifest["metadata"]
+    kind, name = manifest["kind"], wanted["name"]
+    if metadata.get("deletionTimestamp"):
+        return Failure(kind, name, Obstacle.GOING, "it is being deleted; waiting for it to be gone")
+    holder = controller(found)
+    if holder.get("uid") == owner and "ownerReferences" in wanted:
+        return None
+    ours = [metadata.get("labels", {}).get(k) == v for k, v in wanted["labels"].items()]
+    if all(ours) and (not holder or "ownerReferences" not in wanted):
+        return None
+    if all(ours):
+        return Failure(
+            kind,
+            name,
+            Obstacle.GOING,
+            "it belonged to an S1VLDeployment of this name that was deleted; waiting for it to be gone",
+        )
+    whose = f"{holder['kind']} {holder['name']}" if holder else "nothing that the operator made"
+    return Failure(kind, name, Obstacle.TAKEN, f"it exists already and belongs to {whose}")
+
+
+def filled(template: SecretTemplate, token: Callable[[], str] = lambda: secrets.token_urlsafe(32)) -> Manifest:
+    """A template's manifest with fresh values."""
+    values: dict[str, str] = {}
+    for key, value in template.keys.items():
+        values[key] = token() if value.kind == "random_key" else hashlib.sha256(values[value.of].encode()).hexdigest()
+    data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
+    return {**template.manifest, "data": data}
+
+
+def _obstacle(error: ApiError) -> Obstacle:
+    text = error.message.lower()
+    unchangeable = "immutable" in text or "updates to statefulset spec" in text or "cannot change roleref" in text
+    return Obstacle.IMMUTABLE if error.status == 422 and unchangeable else Obstacle.REFUSED
+
+
+def _state(found: Manifest) -> str:
+    """A digest of what people and operators write in an object, not of what its own controllers do."""
+    metadata = {
+        k: v for k, v in found["metadata"].items() if k not in ("resourceVersion", "managedFields", "generation")
+    }
+    body = {k: v for k, v in found.items() if k != "status"} | {"metadata": metadata}
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

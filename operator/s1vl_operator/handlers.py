@@ -1,0 +1,77 @@
+"""kopf as an informer: every event about a custom resource or one of its objects becomes a key, and nothing else.
+
+Handlers of plain events write nothing: no finalizer, no annotation. What is listed and watched is cut down to our own
+objects by the API server itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import kopf
+
+from s1vl_operator.cluster.kinds import CHILDREN, POD, S1VL_DEPLOYMENT, Kind
+from s1vl_operator.desired.names import DEPLOYMENT_LABEL, MANAGED_BY
+
+CHILD_SELECTOR = f"app.kubernetes.io/managed-by={MANAGED_BY},{DEPLOYMENT_LABEL}"
+
+Enqueue = Callable[[str, str, bool], None]
+"""Told (namespace, name, urgent) of an S1VLDeployment; urgent when somebody changed what is wanted."""
+
+
+def registry(enqueue: Enqueue) -> kopf.OperatorRegistry:
+    """The handlers, in a registry of their own."""
+    made = kopf.OperatorRegistry()
+    generations: dict[str, int] = {}
+
+    def custom_resource(type: str | None, uid: str, namespace: str, name: str, meta: Any, **_: Any) -> None:
+        known, generation = generations.get(uid), int(meta.get("generation") or 0)
+        if type == "DELETED":
+            generations.pop(uid, None)
+        else:
+            generations[uid] = generation
+        enqueue(namespace, name, generation != known)
+
+    def child(namespace: str, labels: Any, **_: Any) -> None:
+        enqueue(namespace, labels[DEPLOYMENT_LABEL], False)
+
+    kopf.on.event(*_where(S1VL_DEPLOYMENT), registry=made, id="custom-resource")(_quick(custom_resource))
+    for kind in (*CHILDREN, POD):
+        kopf.on.event(*_where(kind), registry=made, id=f"child-{kind.plural}", labels={DEPLOYMENT_LABEL: kopf.PRESENT})(
+            _quick(child)
+        )
+    # The first that gives credentials is used: a pod's service account, or a kubeconfig.
+    kopf.on.login(registry=made, id="service-account", errors=kopf.ErrorsMode.PERMANENT)(_service_account)
+    return made
+
+
+def settings() -> kopf.OperatorSettings:
+    """What kopf must and must not do."""
+    made = kopf.OperatorSettings()
+    made.posting.enabled = False
+    made.peering.standalone = True
+    # Otherwise it watches all namespaces and all CRDs of the cluster.
+    made.scanning.disabled = True
+    made.networking.request_timeout = 60
+    made.queueing.idle_timeout = 1.0
+    for kind in (*CHILDREN, POD):
+        made.watching.label_selectors[_where(kind)] = CHILD_SELECTOR
+    return made
+
+
+def _where(kind: Kind) -> tuple[str, str, str]:
+    return kind.group, kind.api_version.rpartition("/")[2], kind.plural
+
+
+def _quick(handler: Callable[..., None]) -> Callable[..., Any]:
+    """As a coroutine: kopf sends plain functions to a thread pool, which costs more than they do."""
+
+    async def handle(**kwargs: Any) -> None:
+        handler(**kwargs)
+
+    return handle
+
+
+def _service_account(**kwargs: Any) -> Any:
+    return kopf.login_with_service_account(**kwargs) or kopf.login_via_client(**kwargs)

@@ -1,0 +1,95 @@
+"""Runs kopf in a thread with an event loop of its own.
+
+kopf takes over the loop that it runs in: it installs signal handlers, and when it stops it cancels every task that it
+did not know before. In its own loop it can do that; in ours the workers finish what they have begun.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+import kopf
+
+from s1vl_operator import handlers
+
+logger = logging.getLogger(__name__)
+
+STOP_SECONDS = 15.0
+
+
+class Informer:
+    """Watches the cluster from `start` to `stop`.
+
+    Args:
+        enqueue: told of every S1VLDeployment that something happened to; called in the event loop of `start`.
+        namespaces: to watch; empty for all.
+    """
+
+    def __init__(self, enqueue: handlers.Enqueue, namespaces: Sequence[str]) -> None:
+        self._enqueue = enqueue
+        self._namespaces = namespaces
+        self._stop = threading.Event()
+        self._ready = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.ended = asyncio.Event()
+        """Set when the watching ended, wanted or not."""
+        self.error: BaseException | None = None
+        """Why it ended by itself."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether kopf has started."""
+        return self._ready.is_set()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it watches. A single watch that dies for good ends them all."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self) -> None:
+        """Start watching; from within the event loop in which keys are wanted."""
+        loop = asyncio.get_running_loop()
+
+        def enqueue(namespace: str, name: str, urgent: bool) -> None:
+            self._from_thread(loop, lambda: self._enqueue(namespace, name, urgent))
+
+        def run() -> None:
+            try:
+                asyncio.run(self._watch(enqueue))
+            except BaseException as error:  # whatever it is, the main thread must hear of it
+                self.error = error
+            finally:
+                self._from_thread(loop, self.ended.set)
+
+        self._thread = threading.Thread(target=run, name="informer", daemon=True)
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Stop watching, and wait until it has stopped."""
+        self._stop.set()
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join, STOP_SECONDS)
+
+    async def _watch(self, enqueue: handlers.Enqueue) -> None:
+        # kopf warns that it cannot handle signals in a thread; that is the point.
+        logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
+        await kopf.operator(
+            registry=handlers.registry(enqueue),
+            settings=handlers.settings(),
+            standalone=True,
+            clusterwide=not self._namespaces,
+            namespaces=self._namespaces,
+            ready_flag=self._ready,
+            stop_flag=self._stop,
+        )
+
+    @staticmethod
+    def _from_thread(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+        try:
+            loop.call_soon_threadsafe(call)
+        except RuntimeError:
+            # The loop was closed: nobody is left to be told.
+            logger.debug("An event came after the end")

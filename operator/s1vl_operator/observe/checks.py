@@ -1,0 +1,207 @@
+"""The checks, each about one condition: from a snapshot to status, reason and message."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from s1vl_operator.api.conditions import ConditionType, Reason, Status
+from s1vl_operator.api.v1alpha1 import S1VLDeployment
+from s1vl_operator.desired import names
+from s1vl_operator.observe.pods import Problem, is_ready, workload_problem
+from s1vl_operator.observe.report import Report, TenantReport
+from s1vl_operator.observe.snapshot import Snapshot, Workload
+
+SHOWN = 5
+"""Tenants that a message names before it only counts."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check found."""
+
+    status: Status
+    reason: Reason
+    message: str
+
+
+ROLLING = Verdict("False", Reason.ROLLOUT_IN_PROGRESS, "the change is about to reach the pods")
+
+
+@dataclass(frozen=True)
+class TenantVerdict:
+    """What is known of one tenant.
+
+    Attributes:
+        name: of the tenant.
+        sandbox: what is wrong with its sandbox; None when it is ready.
+        report: what the orchestrators say of it; None when none with the current configuration answers.
+    """
+
+    name: str
+    sandbox: Problem | None
+    report: TenantReport | None
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether it is served."""
+        if self.sandbox:
+            return Verdict("False", self.sandbox.reason, self.sandbox.message)
+        if self.report is None:
+            return Verdict(
+                "False", Reason.NOT_CHECKED, "no orchestrator with the current configuration has answered yet"
+            )
+        if not self.report.ready:
+            return Verdict("False", self.report.reason, self.report.message or self.report.paths_message)
+        return Verdict("True", Reason.TENANT_READY, "")
+
+
+def engine(snapshot: Snapshot, deployment: S1VLDeployment) -> Verdict:
+    """EngineReady: at least one pod answers, in the kubelet's eyes and in the orchestrator's."""
+    name, wanted = names.engine(deployment), deployment.spec.engine.replicas
+    if wanted == 0:
+        return Verdict("True", Reason.SCALED_TO_ZERO, "spec.engine.replicas is 0")
+    workload = Workload.of(snapshot.objects.get(("StatefulSet", name)))
+    count = f"{workload.ready} of {wanted} engine pods ready"
+    problem = workload_problem(snapshot, "StatefulSet", name, names.selector(deployment, "engine"))
+    if workload.behind:
+        return ROLLING
+    if workload.ready == 0:
+        reason = problem.reason if problem else Reason.ENGINE_STARTING
+        return Verdict("False", reason, _with(count, problem))
+    deaf = [report for report in _current(snapshot) if not report.engine_ready]
+    if deaf and len(deaf) == len(_current(snapshot)):
+        message = f"{count}, but the orchestrator does not reach the engine: {deaf[0].engine_message or 'no message'}"
+        return Verdict("False", Reason.ENGINE_STARTING, message)
+    if workload.ready < wanted:
+        return Verdict("True", Reason.ENGINE_DEGRADED, _with(count, problem))
+    return Verdict("True", Reason.ENGINE_READY, count)
+
+
+def orchestrator(snapshot: Snapshot, deployment: S1VLDeployment) -> Verdict:
+    """OrchestratorReady: at least one pod answers, also on its management port, and has the current configuration."""
+    name = names.orchestrator(deployment)
+    workload = Workload.of(snapshot.objects.get(("Deployment", name)))
+    if workload.exists and workload.wanted == 0:
+        return Verdict("False", Reason.SCALED_TO_ZERO, "spec.orchestrator.replicas is 0")
+    count = f"{workload.ready} of {max(workload.wanted, 1)} orchestrator pods ready"
+    problem = workload_problem(snapshot, "Deployment", name, names.selector(deployment, "orchestrator"))
+    if workload.behind:
+        return ROLLING
+    if workload.ready == 0:
+        return Verdict("False", problem.reason if problem else Reason.ORCHESTRATOR_STARTING, _with(count, problem))
+    answered = [report for report in snapshot.reports if not report.error]
+    if not answered:
+        why = "; ".join(f"{report.pod}: {report.error}" for report in snapshot.reports[:1]) or "no pod has an address"
+        return Verdict("False", Reason.ORCHESTRATOR_UNREACHABLE, f"{count}, but none answers the operator: {why}")
+    stale = [report.pod for report in answered if report.config_version != snapshot.config_version]
+    if stale:
+        return Verdict("False", Reason.CONFIG_NOT_LOADED, f"{count}; still with an older configuration: {_list(stale)}")
+    return Verdict("True", Reason.ORCHESTRATOR_READY, _with(count, problem))
+
+
+def tenants(snapshot: Snapshot, deployment: S1VLDeployment) -> list[TenantVerdict]:
+    """What is known of each tenant, in the spec's order."""
+    return [_tenant(snapshot, deployment, tenant.name) for tenant in deployment.spec.tenants]
+
+
+def sandboxes(found: list[TenantVerdict]) -> Verdict:
+    """SandboxesReady: every tenant's sandbox runs code."""
+    waiting = [(tenant.name, tenant.sandbox) for tenant in found if tenant.sandbox]
+    if not waiting:
+        return Verdict("True", Reason.SANDBOXES_READY, f"{len(found)} of {len(found)} sandboxes ready")
+    # A real problem is worth more than one that only needs time.
+    problems = [problem for _, problem in waiting if problem.reason is not Reason.SANDBOX_STARTING]
+    reason = problems[0].reason if problems else Reason.SANDBOXES_STARTING
+    each = _list([f"{name} ({problem.message})" for name, problem in waiting], "; ")
+    return Verdict("False", reason, f"{len(found) - len(waiting)} of {len(found)} sandboxes ready; not ready: {each}")
+
+
+def paths(found: list[TenantVerdict]) -> Verdict:
+    """PathsConsistent: every sandbox read what the orchestrator wrote for its tenant."""
+    wrong = [(t.name, t.report) for t in found if not t.sandbox and t.report and t.report.consistent is False]
+    if wrong:
+        each = _list([f"{name}: {report.paths_message or report.paths_reason}" for name, report in wrong], "; ")
+        return Verdict("False", wrong[0][1].paths_reason, each)
+    open_ = [t.name for t in found if t.sandbox or t.report is None or t.report.consistent is None]
+    if open_:
+        return Verdict("Unknown", Reason.NOT_CHECKED, f"not checked yet: {_list(open_)}")
+    return Verdict("True", Reason.PATHS_CONSISTENT, f"{len(found)} of {len(found)} tenants checked")
+
+
+def progressing(snapshot: Snapshot, deployment: S1VLDeployment) -> Verdict:
+    """Progressing: True while pods come and go, False when nothing moves, for good or ill."""
+    if snapshot.hindrance:
+        return Verdict("False", snapshot.hindrance.reason, snapshot.hindrance.message)
+    workloads = [("StatefulSet", names.engine(deployment), names.selector(deployment, "engine"))]
+    workloads += [
+        ("StatefulSet", names.sandbox(deployment, tenant.name), names.selector(deployment, "sandbox", tenant.name))
+        for tenant in deployment.spec.tenants
+    ]
+    workloads.append(("Deployment", names.orchestrator(deployment), names.selector(deployment, "orchestrator")))
+    moving = []
+    for kind, name, selector in workloads:
+        if Workload.of(snapshot.objects.get((kind, name))).settled:
+            continue
+        if problem := workload_problem(snapshot, kind, name, selector):
+            return Verdict("False", Reason.ROLLOUT_BLOCKED, problem.message)
+        moving.append(name)
+    if moving:
+        return Verdict("True", Reason.ROLLOUT_IN_PROGRESS, f"waiting for pods of {_list(moving)}")
+    return Verdict("False", Reason.STABLE, "every pod is made from the current spec and ready")
+
+
+def ready(snapshot: Snapshot, verdicts: dict[ConditionType, Verdict], found: list[TenantVerdict]) -> Verdict:
+    """Ready: the first of the others, in the order of cause and effect, that is not in order."""
+    if snapshot.hindrance and snapshot.hindrance.reason is not Reason.PAUSED:
+        return Verdict("False", snapshot.hindrance.reason, snapshot.hindrance.message)
+    if verdicts[ConditionType.ENGINE_READY].reason is Reason.SCALED_TO_ZERO:
+        return Verdict("False", Reason.SCALED_TO_ZERO, verdicts[ConditionType.ENGINE_READY].message)
+    for kind in PARTS:
+        if verdicts[kind].status != "True":
+            return Verdict("False", verdicts[kind].reason, verdicts[kind].message)
+    for tenant in found:
+        if tenant.verdict.status != "True":
+            return Verdict("False", tenant.verdict.reason, f"tenant {tenant.name}: {tenant.verdict.message}")
+    return Verdict("True", Reason.ALL_READY, f"{len(found)} tenants are served")
+
+
+PARTS = (
+    ConditionType.ENGINE_READY,
+    ConditionType.ORCHESTRATOR_READY,
+    ConditionType.SANDBOXES_READY,
+    ConditionType.PATHS_CONSISTENT,
+)
+"""What Ready is made of."""
+
+
+def _tenant(snapshot: Snapshot, deployment: S1VLDeployment, tenant: str) -> TenantVerdict:
+    name = names.sandbox(deployment, tenant)
+    workload = Workload.of(snapshot.objects.get(("StatefulSet", name)))
+    sandbox = None
+    # The pod's own word as well: the controller's count lags behind a pod that has just failed.
+    pods = [pod for pod in snapshot.pods_of(names.selector(deployment, "sandbox", tenant)) if is_ready(pod)]
+    if workload.ready == 0 or not pods:
+        problem = workload_problem(snapshot, "StatefulSet", name, names.selector(deployment, "sandbox", tenant))
+        sandbox = problem or Problem(Reason.SANDBOX_STARTING, "the sandbox is starting")
+    return TenantVerdict(tenant, sandbox, _combined(_current(snapshot), tenant))
+
+
+def _current(snapshot: Snapshot) -> list[Report]:
+    return [r for r in snapshot.reports if not r.error and r.config_version == snapshot.config_version]
+
+
+def _combined(reports: list[Report], tenant: str) -> TenantReport | None:
+    """The worst of what the pods say: a request may reach any of them."""
+    found = [report.tenants[tenant] for report in reports if tenant in report.tenants]
+    if not found or len(found) < len(reports):
+        return None
+    return min(found, key=lambda one: (one.ready, one.consistent is not False, one.consistent is True))
+
+
+def _with(count: str, problem: Problem | None) -> str:
+    return f"{count}; {problem.message}" if problem else count
+
+
+def _list(words: list[str], separator: str = ", ") -> str:
+    more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
+    return separator.join(words[:SHOWN]) + more

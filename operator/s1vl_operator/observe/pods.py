@@ -1,0 +1,143 @@
+"""Why a pod, or a whole workload, does not get ready: in the words of the scheduler, the kubelet and the container."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from s1vl_operator.api.conditions import Reason
+from s1vl_operator.observe.snapshot import Manifest, Snapshot
+
+LAST_WORDS = 400
+"""Characters of a container's last words that are shown."""
+
+_PULL = frozenset(
+    {
+        "ImagePullBackOff",
+        "ErrImagePull",
+        "InvalidImageName",
+        "ErrImageNeverPull",
+        "ImageInspectError",
+        "RegistryUnavailable",
+    }
+)
+_CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PreCreateHookError"})
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What keeps a pod from being ready; one that only needs time is none."""
+
+    reason: Reason
+    message: str
+
+
+def is_ready(pod: Manifest) -> bool:
+    """Whether the pod counts as ready."""
+    return _condition(pod, "Ready").get("status") == "True"
+
+
+def workload_problem(snapshot: Snapshot, kind: str, name: str, selector: Mapping[str, str]) -> Problem | None:
+    """The first problem of a workload's pods, or why it has none; None when it only needs time.
+
+    Args:
+        snapshot: one look at the cluster.
+        kind: StatefulSet or Deployment.
+        name: of the workload.
+        selector: labels of its pods.
+    """
+    pods = snapshot.pods_of(selector)
+    for pod in pods:
+        if not is_ready(pod) and (problem := pod_problem(snapshot, pod)):
+            return problem
+    found = snapshot.objects.get((kind, name))
+    if found is None or len(pods) >= found["spec"].get("replicas", 1):
+        return None
+    refusal = snapshot.warning(kind, name, "FailedCreate") or _replica_failure(found)
+    return _refused(f"{kind} {name}: {refusal}") if refusal else None
+
+
+def pod_problem(snapshot: Snapshot, pod: Manifest) -> Problem | None:
+    """What is wrong with a pod that is not ready; None when it only needs time."""
+    name = pod["metadata"]["name"]
+    scheduled = _condition(pod, "PodScheduled")
+    if scheduled.get("status") == "False":
+        return _unscheduled(snapshot, pod, scheduled.get("message") or "no node fits")
+    for container, is_init in _containers(pod):
+        if problem := _container_problem(container, is_init):
+            return Problem(problem.reason, f"{name}: {problem.message}")
+    if pod.get("status", {}).get("phase") == "Failed":
+        # Evicted, or refused by the kubelet: there is no container that could tell.
+        status = pod["status"]
+        return Problem(
+            Reason.POD_REFUSED, f"{name}: {status.get('reason') or 'Failed'}: {status.get('message') or 'no message'}"
+        )
+    stuck = snapshot.warning("Pod", name, "FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox")
+    started = any(container.get("state", {}).get("running") for container, _ in _containers(pod))
+    return Problem(Reason.CONTAINER_CONFIG_ERROR, f"{name}: {stuck}") if stuck and not started else None
+
+
+def _unscheduled(snapshot: Snapshot, pod: Manifest, message: str) -> Problem:
+    name = pod["metadata"]["name"]
+    for volume in pod.get("spec", {}).get("volumes") or []:
+        claim = str((volume.get("persistentVolumeClaim") or {}).get("claimName") or "")
+        found = snapshot.objects.get(("PersistentVolumeClaim", claim))
+        if (
+            found is not None
+            and found.get("status", {}).get("phase") == "Pending"
+            and "PersistentVolumeClaim" in message
+        ):
+            why = snapshot.warning("PersistentVolumeClaim", claim, "ProvisioningFailed", "FailedBinding") or message
+            return Problem(Reason.PVC_PENDING, f"{name} waits for the claim {claim}: {why}")
+    return Problem(Reason.UNSCHEDULABLE, f"{name}: {message}")
+
+
+def _containers(pod: Manifest) -> Iterator[tuple[dict[str, Any], bool]]:
+    status = pod.get("status", {})
+    for container in status.get("initContainerStatuses") or []:
+        yield container, True
+    for container in status.get("containerStatuses") or []:
+        yield container, False
+
+
+def _container_problem(container: dict[str, Any], is_init: bool) -> Problem | None:
+    name, state = container["name"], container.get("state") or {}
+    waiting = state.get("waiting") or {}
+    if waiting.get("reason") in _PULL:
+        # The kubelet alternates between two texts, one of which counts seconds; the image says enough.
+        image = container.get("image") or "its image"
+        return Problem(Reason.IMAGE_PULL_BACK_OFF, f"container {name}: cannot pull {image}")
+    if waiting.get("reason") in _CONFIG:
+        message = waiting.get("message") or waiting["reason"]
+        return Problem(Reason.CONTAINER_CONFIG_ERROR, f"container {name}: {message}")
+    if container.get("ready") or (is_init and (state.get("terminated") or {}).get("exitCode") == 0):
+        return None
+    # Between two runs the last one is in `state`, afterwards in `lastState`: one and the same trouble.
+    ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated") or {}
+    clean = ended.get("exitCode") == 0 and waiting.get("reason") != "CrashLoopBackOff"
+    return _end(name, ended, is_init) if ended and not clean else None
+
+
+def _end(name: str, ended: dict[str, Any], is_init: bool) -> Problem:
+    if ended.get("reason") == "OOMKilled":
+        return Problem(Reason.OOM_KILLED, f"container {name} was killed at its memory limit")
+    words = " ".join(str(ended.get("message") or "").split())[-LAST_WORDS:]
+    said = f"ended with exit code {ended.get('exitCode')}" + (f": {words}" if words else "")
+    if is_init and name == "storage-init":
+        return Problem(Reason.STORAGE_INIT_FAILED, f"storage-init {said}")
+    return Problem(Reason.CRASH_LOOP_BACK_OFF, f"container {name} {said}")
+
+
+def _refused(message: str) -> Problem:
+    return Problem(Reason.QUOTA_EXCEEDED if "exceeded quota" in message else Reason.POD_REFUSED, message)
+
+
+def _replica_failure(found: Manifest) -> str:
+    failure = _condition(found, "ReplicaFailure")
+    return str(failure.get("message") or "") if failure.get("status") == "True" else ""
+
+
+def _condition(found: Manifest, kind: str) -> dict[str, Any]:
+    conditions: list[dict[str, Any]] = (found.get("status") or {}).get("conditions") or []
+    return next((condition for condition in conditions if condition.get("type") == kind), {})

@@ -1,0 +1,94 @@
+"""The status of an S1VLDeployment, made anew every time from one snapshot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from s1vl_operator.api.conditions import Condition, ConditionType, Reason, set_conditions
+from s1vl_operator.api.v1alpha1 import InvalidSpec, S1VLDeployment
+from s1vl_operator.desired import names, service_url
+from s1vl_operator.observe import checks
+from s1vl_operator.observe.checks import Verdict
+from s1vl_operator.observe.snapshot import Snapshot, Workload
+
+MESSAGE_MAX = 2048
+"""Characters of a message at most; the API's own limit is 32768, people's is lower."""
+
+
+def status(deployment: S1VLDeployment, snapshot: Snapshot, now: str) -> dict[str, Any]:
+    """The whole status to write.
+
+    Args:
+        deployment: the custom resource; its `status` gives the times of conditions that have not changed.
+        snapshot: one look at the cluster.
+        now: RFC 3339 time in UTC.
+    """
+    found = checks.tenants(snapshot, deployment)
+    parts: dict[ConditionType, Verdict] = {
+        ConditionType.ENGINE_READY: checks.engine(snapshot, deployment),
+        ConditionType.ORCHESTRATOR_READY: checks.orchestrator(snapshot, deployment),
+        ConditionType.SANDBOXES_READY: checks.sandboxes(found),
+        ConditionType.PATHS_CONSISTENT: checks.paths(found),
+    }
+    verdicts = {
+        ConditionType.READY: checks.ready(snapshot, parts, found),
+        **parts,
+        ConditionType.PROGRESSING: checks.progressing(snapshot, deployment),
+    }
+    engine = Workload.of(snapshot.objects.get(("StatefulSet", names.engine(deployment))))
+    url = service_url(deployment)
+    tenants: list[dict[str, Any]] = []
+    for tenant in found:
+        verdict = tenant.verdict
+        tenants.append(
+            {
+                "name": tenant.name,
+                "ready": verdict.status == "True",
+                "reason": verdict.reason.value,
+                "message": verdict.message[:MESSAGE_MAX],
+                "url": url,
+            }
+        )
+    return {
+        "observedGeneration": deployment.metadata.generation,
+        "replicas": engine.pods,
+        "selector": names.selector_text(deployment, "engine"),
+        "engine": f"{engine.ready}/{deployment.spec.engine.replicas}",
+        "tenantsReady": f"{sum(tenant['ready'] for tenant in tenants)}/{len(tenants)}",
+        "url": url,
+        "conditions": _conditions(deployment.status, verdicts, deployment.metadata.generation, now),
+        "tenants": tenants,
+    }
+
+
+def invalid_status(cr: dict[str, Any], problem: InvalidSpec, now: str) -> dict[str, Any]:
+    """The status of a custom resource that cannot be understood; what ran before goes on running, unobserved.
+
+    Args:
+        cr: the custom resource as it is.
+        problem: its first mistake.
+        now: RFC 3339 time in UTC.
+    """
+    before = cr.get("status") or {}
+    generation = cr["metadata"].get("generation", 0)
+    unknown = Verdict("Unknown", Reason.NOT_CHECKED, "not looked at while the spec is invalid")
+    invalid = Verdict("False", Reason.INVALID_SPEC, str(problem))
+    verdicts = {
+        ConditionType.READY: invalid,
+        **dict.fromkeys(checks.PARTS, unknown),
+        ConditionType.PROGRESSING: invalid,
+    }
+    # What an autoscaler reads through /scale must not vanish with a typing mistake.
+    kept = {key: before[key] for key in ("replicas", "selector", "url") if key in before}
+    return {
+        "observedGeneration": generation,
+        **kept,
+        "conditions": _conditions(before, verdicts, generation, now),
+    }
+
+
+def _conditions(
+    before: dict[str, Any], verdicts: dict[ConditionType, Verdict], generation: int, now: str
+) -> list[dict[str, Any]]:
+    new = [Condition(kind, v.status, v.reason, v.message[:MESSAGE_MAX], generation) for kind, v in verdicts.items()]
+    return set_conditions(before.get("conditions") or [], new, now)

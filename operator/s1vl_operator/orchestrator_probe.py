@@ -1,0 +1,56 @@
+"""Asks orchestrator pods what they know of their tenants, on the management port that only the operator reaches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import httpx
+
+from s1vl_operator.api.rules import MANAGEMENT_PORT
+from s1vl_operator.observe import Report, parse_report
+
+TIMEOUT_SECONDS = 3.0
+LARGEST_ANSWER = 4 * 1024 * 1024
+"""Bytes; 200 tenants take about 100 KiB."""
+
+Probe = Callable[[Sequence[dict[str, Any]]], Awaitable[list[Report]]]
+"""From orchestrator pods, as manifests, to one report each; never raises for a pod that does not answer."""
+
+
+class OrchestratorProbe:
+    """A Probe by HTTP to the pods' own addresses. Close it after use."""
+
+    def __init__(self, port: int = MANAGEMENT_PORT) -> None:
+        self._port = port
+        # No proxy of the environment stands between us and a pod.
+        self._http = httpx.AsyncClient(timeout=TIMEOUT_SECONDS, trust_env=False)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def __call__(self, pods: Sequence[dict[str, Any]]) -> list[Report]:
+        """Ask all the pods at once."""
+        return list(await asyncio.gather(*(self._ask(pod) for pod in pods)))
+
+    async def _ask(self, pod: dict[str, Any]) -> Report:
+        name, address = pod["metadata"]["name"], (pod.get("status") or {}).get("podIP") or ""
+        if not address:
+            return Report(pod=name, error="the pod has no address yet")
+        host = f"[{address}]" if ":" in address else address
+        url = f"http://{host}:{self._port}/internal/tenants"
+        try:
+            # httpx limits each read, not the whole: a pod that drips must not hold a worker.
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                answer = await self._http.get(url)
+            if answer.status_code != httpx.codes.OK:
+                return Report(pod=name, error=f"GET {url}: HTTP {answer.status_code}")
+            if len(answer.content) > LARGEST_ANSWER:
+                return Report(pod=name, error=f"GET {url}: {len(answer.content)} bytes are more than {LARGEST_ANSWER}")
+            return parse_report(name, answer.json())
+        except TimeoutError:
+            return Report(pod=name, error=f"GET {url}: no answer within {TIMEOUT_SECONDS:.0f} s")
+        except (httpx.HTTPError, ValueError) as error:
+            return Report(pod=name, error=f"GET {url}: {error or type(error).__name__}")

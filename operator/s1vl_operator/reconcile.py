@@ -1,0 +1,205 @@
+"""One S1VLDeployment from what is wanted to what is so: the whole story, level-based, over and over."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from s1vl_operator import events
+from s1vl_operator.api.conditions import Reason
+from s1vl_operator.api.v1alpha1 import InvalidSpec, S1VLDeployment, parse
+from s1vl_operator.cluster.apply import Applier, Failure, Obstacle, Result
+from s1vl_operator.cluster.kinds import CHILDREN, EVENT, POD, S1VL_DEPLOYMENT, Manifest
+from s1vl_operator.cluster.port import ApiError, Cluster, Unreachable
+from s1vl_operator.desired import Context, desired_secrets, desired_state, names
+from s1vl_operator.desired.orchestrator import CONFIG_KEY
+from s1vl_operator.observe import Hindrance, Snapshot, invalid_status, status
+from s1vl_operator.observe.pods import is_ready
+from s1vl_operator.orchestrator_probe import Probe
+from s1vl_operator.telemetry import Metrics
+
+logger = logging.getLogger(__name__)
+
+Key = tuple[str, str]
+"""(namespace, name) of an S1VLDeployment."""
+
+LOOK_AGAIN_READY = 30.0
+LOOK_AGAIN_WORKING = 15.0
+LOOK_AGAIN_SOON = 2.0
+"""Seconds until the next look without an event: when all is well (only the orchestrator's word can change unseen),
+while pods are on their way (they announce themselves), and while only the orchestrator's word or a deletion is due."""
+
+WARNINGS = 500
+"""Warning events of the namespace that are looked through at most."""
+
+
+@dataclass
+class Reconciler:
+    """Works on one key at a time; safe to be used by several workers with different keys.
+
+    Attributes:
+        cluster: where everything is.
+        applier: what brings objects about.
+        probe: what asks the orchestrators.
+        context: the operator's surroundings as they are now.
+        metrics: what is counted.
+        instance: the operator's pod, for events.
+        now: the wall clock, in UTC.
+    """
+
+    cluster: Cluster
+    applier: Applier
+    probe: Probe
+    context: Callable[[], Context]
+    metrics: Metrics
+    instance: str
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    async def __call__(self, key: Key) -> float | None:
+        """Do everything that there is to do for `key`; returns the seconds after which to look again without an event.
+
+        Raises:
+            ApiError: a write met another one, or the API server is overloaded; to be tried again.
+            Unreachable: the API server does not answer; to be tried again.
+        """
+        cr = await self.cluster.read(S1VL_DEPLOYMENT, *key)
+        if cr is None or cr["metadata"].get("deletionTimestamp"):
+            # Its objects are the garbage collector's; its claims stay.
+            self.metrics.forget(key)
+            return None
+        try:
+            deployment = parse(cr)
+        except InvalidSpec as problem:
+            await self._tell(cr, invalid_status(cr, problem, self._time()), [])
+            return None
+        observed, pods = await self._look(deployment)
+        done = await self._bring_about(deployment, observed)
+        snapshot = await self._snapshot(deployment, {**observed, **done.objects}, pods, _hindrance(deployment, done))
+        new = status(deployment, snapshot, self._time())
+        await self._tell(cr, new, events.changes(done.created, done.changed, done.removed))
+        return _look_again(new, done)
+
+    async def _look(self, deployment: S1VLDeployment) -> tuple[dict[tuple[str, str], Manifest], list[Manifest]]:
+        selector = names.selector_text(deployment)
+        lists = await asyncio.gather(
+            *(self.cluster.list(kind, deployment.namespace, labels=selector) for kind in (*CHILDREN, POD))
+        )
+        objects = {(one["kind"], one["metadata"]["name"]): one for found in lists[:-1] for one in found}
+        return objects, lists[-1]
+
+    async def _bring_about(self, deployment: S1VLDeployment, observed: dict[tuple[str, str], Manifest]) -> Result:
+        if deployment.spec.paused:
+            return Result()
+        context, owner = self.context(), deployment.metadata.uid
+        manifests = desired_state(deployment, context)
+        done = await self.applier.make_secrets(desired_secrets(deployment, context), owner)
+        applied = await self.applier.apply(manifests, observed, owner)
+        applied.created[:0] = done.created
+        applied.failures[:0] = done.failures
+        if not applied.failures:
+            secret_names = _secrets_of_left_tenants(deployment, observed)
+            applied.removed += await self.applier.prune(manifests, observed, owner, secret_names)
+        return applied
+
+    async def _snapshot(
+        self,
+        deployment: S1VLDeployment,
+        objects: dict[tuple[str, str], Manifest],
+        pods: list[Manifest],
+        hindrance: Hindrance | None,
+    ) -> Snapshot:
+        bare = Snapshot(objects=objects, pods=pods)
+        asked = [pod for pod in bare.pods_of(names.selector(deployment, "orchestrator")) if is_ready(pod)]
+        config = objects.get(("ConfigMap", names.orchestrator(deployment)), {}).get("data", {}).get(CONFIG_KEY, "")
+        return Snapshot(
+            objects=objects,
+            pods=pods,
+            warnings=await self._warnings(deployment.namespace) if _worth_a_look(objects, pods) else [],
+            reports=await self.probe(asked),
+            config_version=hashlib.sha256(config.encode()).hexdigest(),
+            hindrance=hindrance,
+        )
+
+    async def _warnings(self, namespace: str) -> list[Manifest]:
+        try:
+            return await self.cluster.list(EVENT, namespace, fields="type=Warning", limit=WARNINGS)
+        except ApiError as error:
+            # They only make messages better.
+            logger.warning("Cannot list the events of %s: %s", namespace, error)
+            return []
+
+    async def _tell(self, cr: Manifest, new: dict[str, Any], done: list[events.Event]) -> None:
+        """Write the status if it changed, then say what happened."""
+        before = cr.get("status") or {}
+        metadata = cr["metadata"]
+        self.metrics.observe((metadata["namespace"], metadata["name"]), new["conditions"])
+        if new != before:
+            only = {key: metadata[key] for key in ("name", "namespace", "uid")}
+            await self.cluster.apply_status(
+                {"apiVersion": cr["apiVersion"], "kind": cr["kind"], "metadata": only, "status": new}
+            )
+        for event in [*done, *events.transitions(before.get("conditions") or [], new["conditions"])]:
+            await self._post(cr, event)
+
+    async def _post(self, cr: Manifest, event: events.Event) -> None:
+        time = self.now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        name = f"{cr['metadata']['name']}.{secrets.token_hex(8)}"
+        try:
+            await self.cluster.create(events.manifest(event, cr, name=name, time=time, instance=self.instance))
+        except (ApiError, Unreachable) as error:
+            # The status has it all; an event is not worth a second run.
+            logger.warning("Cannot post the event %s of %s: %s", event.reason, cr["metadata"]["name"], error)
+
+    def _time(self) -> str:
+        return self.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+_REASONS = {
+    Obstacle.REFUSED: Reason.APPLY_FAILED,
+    Obstacle.IMMUTABLE: Reason.IMMUTABLE_FIELD,
+    Obstacle.TAKEN: Reason.NAME_TAKEN,
+    Obstacle.GOING: Reason.RECONCILING,
+}
+
+
+def _hindrance(deployment: S1VLDeployment, done: Result) -> Hindrance | None:
+    if deployment.spec.paused:
+        return Hindrance(Reason.PAUSED, "spec.paused is true")
+    if not done.failures:
+        return None
+    # What waits for a deletion resolves itself: anything else is told first.
+    worst: Failure = min(done.failures, key=lambda failure: failure.obstacle is Obstacle.GOING)
+    more = f" (and {len(done.failures) - 1} more)" if len(done.failures) > 1 else ""
+    return Hindrance(_REASONS[worst.obstacle], f"{worst.kind} {worst.name}: {worst.message}{more}")
+
+
+def _secrets_of_left_tenants(deployment: S1VLDeployment, observed: dict[tuple[str, str], Manifest]) -> list[str]:
+    staying = {tenant.name for tenant in deployment.spec.tenants}
+    labels = [one["metadata"].get("labels") or {} for one in observed.values()]
+    left = sorted({tenant for one in labels if (tenant := one.get(names.TENANT_LABEL)) and tenant not in staying})
+    return [
+        name for tenant in left for name in (names.sandbox(deployment, tenant), names.tenant_key(deployment, tenant))
+    ]
+
+
+def _worth_a_look(objects: dict[tuple[str, str], Manifest], pods: list[Manifest]) -> bool:
+    """Whether a pod is missing or not ready, so that the events may say why."""
+    wanted = sum(
+        o["spec"].get("replicas", 1) for (kind, _), o in objects.items() if kind in ("StatefulSet", "Deployment")
+    )
+    return len(pods) < wanted or not all(is_ready(pod) for pod in pods)
+
+
+def _look_again(new: dict[str, Any], done: Result) -> float:
+    conditions = {condition["type"]: condition for condition in new["conditions"]}
+    if any(failure.obstacle is Obstacle.GOING for failure in done.failures):
+        return LOOK_AGAIN_SOON
+    if conditions["Ready"]["status"] == "True":
+        return LOOK_AGAIN_READY
+    return LOOK_AGAIN_SOON if conditions["Progressing"]["reason"] == Reason.STABLE else LOOK_AGAIN_WORKING
