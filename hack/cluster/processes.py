@@ -6,6 +6,7 @@ is one of the programs we start and its command line names our own folders. Noth
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -24,10 +25,17 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True)
 class Program:
-    """One process of the cluster: its name and its command line."""
+    """One process of the cluster.
+
+    Attributes:
+        name: names its log and its record.
+        command: the command line.
+        folder: the folder to start it in.
+    """
 
     name: str
     command: tuple[str, ...]
+    folder: Path = Path("/")
 
 
 def start_time(pid: int) -> int | None:
@@ -92,7 +100,7 @@ class Processes:
             try:
                 process = subprocess.Popen(
                     program.command,
-                    cwd=self.state,
+                    cwd=program.folder,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
@@ -132,8 +140,9 @@ def command_lines() -> dict[int, list[str]]:
 
 
 def is_ours(command: list[str], programs: Iterable[str], folders: Iterable[Path]) -> bool:
-    """Whether a command line is one of our `programs` working in one of our `folders`."""
-    if not command or Path(command[0]).name not in programs:
+    """Whether a command line is one of our `programs` (or `python -m` one of them) working in one of our `folders`."""
+    named = {Path(command[0]).name, *(command[2:3] if command[1:2] == ["-m"] else ())} if command else set()
+    if named.isdisjoint(programs):
         return False
     return any(f"{folder}/" in argument for argument in command[1:] for folder in folders)
 
@@ -155,7 +164,8 @@ def stop(pids: Iterable[int], grace: float) -> None:
                 continue
         deadline = time.monotonic() + seconds
         while left and time.monotonic() < deadline:
-            _reap()
+            for pid in left:
+                _reap(pid)
             left = {pid: started for pid, started in left.items() if start_time(pid) == started}
             if left:
                 time.sleep(0.02)
@@ -164,10 +174,7 @@ def stop(pids: Iterable[int], grace: float) -> None:
     raise Failure(f"processes {sorted(left)} survive SIGKILL")
 
 
-def _reap() -> None:
-    """Collect children that ended (only there when the same process started them)."""
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            continue
-    except ChildProcessError:
-        return
+def _reap(pid: int) -> None:
+    """Collect a child that ended; does nothing for a process that somebody else started."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)

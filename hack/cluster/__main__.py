@@ -1,0 +1,64 @@
+"""`python -m hack.cluster up|down|status|kubeconfig`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import typer
+
+from hack.cluster import paths
+from hack.ui import Failure, fail, say
+
+app = typer.Typer(help="A real single-node Kubernetes on this machine.", no_args_is_help=True, add_completion=False)
+
+
+def _guarded(action: Callable[[], object]) -> None:
+    try:
+        action()
+    except Failure as error:
+        fail(error)
+        sys.exit(1)
+
+
+@app.command()
+def up() -> None:
+    """Start the cluster; does nothing when it runs."""
+    from hack.cluster.up import up as action  # noqa: PLC0415 - `kubeconfig` needs none of it
+
+    _guarded(action)
+
+
+@app.command()
+def down() -> None:
+    """Take the cluster down and leave nothing behind."""
+    from hack.cluster.down import take_down  # noqa: PLC0415
+    from hack.cluster.up import machine_lock  # noqa: PLC0415
+
+    def action() -> None:
+        with machine_lock():
+            if not take_down():
+                say("No cluster is running, and nothing of one is left.")
+
+    _guarded(action)
+
+
+@app.command()
+def status() -> None:
+    """Say of each component whether it runs and works; ends with 1 when something does not."""
+    from hack.cluster.status import show  # noqa: PLC0415
+
+    sys.exit(0 if show() else 1)
+
+
+@app.command()
+def kubeconfig() -> None:
+    """Print the path of the kubeconfig: export KUBECONFIG=$(python -m hack.cluster kubeconfig)."""
+    if not paths.KUBECONFIG.exists():
+        fail(Failure("the local cluster is not running; `make cluster-up` starts it"))
+        sys.exit(1)
+    print(paths.KUBECONFIG)
+
+
+if __name__ == "__main__":
+    app()
