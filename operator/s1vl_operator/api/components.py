@@ -210,7 +210,7 @@ class AutoscalingSpec(Model):
     """Replicas at least."""
     max: int = Field(ge=1, le=100)
     """Replicas at most."""
-    target_cpu_percent: int = Field(70, ge=1, le=100)
+    target_cpu_utilization_percentage: int = Field(70, ge=1, le=100, alias="targetCPUUtilizationPercentage")
     """Average CPU use to aim at, in percent of the request."""
 
 

@@ -185,7 +185,10 @@ def _container(deployment: S1VLDeployment, context: Context) -> Manifest:
 def _autoscaler(deployment: S1VLDeployment) -> Manifest:
     autoscaling = deployment.spec.orchestrator.autoscaling
     assert autoscaling  # noqa: S101 (for the type checker: the caller has looked)
-    cpu = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": autoscaling.target_cpu_percent}}
+    cpu = {
+        "name": "cpu",
+        "target": {"type": "Utilization", "averageUtilization": autoscaling.target_cpu_utilization_percentage},
+    }
     target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": names.orchestrator(deployment)}
     return _object(
         deployment,

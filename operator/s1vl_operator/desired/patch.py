@@ -46,14 +46,19 @@ def merge(base: dict[str, Any], patch: dict[str, Any] | None) -> dict[str, Any]:
 def merge_list(base: list[Any], patch: list[Any], key: str, *, whole: bool = False) -> list[Any]:
     """`base` with each item of `patch` merged into (`whole`: in the place of) the item of the same `key`, or added."""
     merged = list(base)
-    places = {item[key]: i for i, item in enumerate(base) if isinstance(item, dict) and key in item}
+    places = {_key(item, key): i for i, item in enumerate(base)}
     for item in patch:
-        name = item.get(key) if isinstance(item, dict) else None
-        if name is not None and name in places:
-            place = places[name]
+        known = _key(item, key)
+        if known is not None and known in places:
+            place = places[known]
             merged[place] = item if whole else merge(merged[place], item)
         else:
+            places[known] = len(merged)
             merged.append(item)
-            if name is not None:
-                places[name] = len(merged) - 1
     return merged
+
+
+def _key(item: Any, key: str) -> str | int | None:
+    """What an item is told apart by; None where a user wrote something else than such an item."""
+    value = item.get(key) if isinstance(item, dict) else None
+    return value if isinstance(value, str | int) else None

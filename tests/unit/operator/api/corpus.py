@@ -18,7 +18,9 @@ def resource(spec: Resource | None = None, name: str = "demo") -> Resource:
 
 
 def tenants(*names_and_paths: tuple[str, str | None]) -> Resource:
-    return {"tenants": [{"name": name, **({} if path is None else {"subPath": path})} for name, path in names_and_paths]}
+    return {
+        "tenants": [{"name": name, **({} if path is None else {"subPath": path})} for name, path in names_and_paths]
+    }
 
 
 GOOD: dict[str, Resource] = {

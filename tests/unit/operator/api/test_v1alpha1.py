@@ -37,7 +37,11 @@ def test_the_defaults_are_the_model_cards() -> None:
     assert spec.model.name == "ScienceOne-AI/S1-VL-32B"
     engine = spec.engine
     assert (engine.gpus, engine.max_model_len, engine.images_per_prompt, engine.port) == (4, 32768, 15, 9200)
-    assert (engine.reasoning_parser, engine.prefix_caching, engine.gpu_memory_utilization) == ("deepseek_r1", True, "0.95")
+    assert (engine.reasoning_parser, engine.prefix_caching, engine.gpu_memory_utilization) == (
+        "deepseek_r1",
+        True,
+        "0.95",
+    )
     assert (spec.images.client_path, spec.images.sandbox_path) == ("/data/images", "/mnt/data/images")
     assert spec.orchestrator.port == 10044
     assert spec.orchestrator.deadline_seconds < 300, "the card's client gives up after 300 s"

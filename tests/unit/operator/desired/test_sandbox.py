@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit.operator.desired.conftest import container, env, pod, state
+
+NAME = "StatefulSet/demo-sandbox-chem"
+
+
+def sandbox(spec: dict[str, Any] | None = None, own: dict[str, Any] | None = None) -> dict[str, Any]:
+    return state({**(spec or {}), "tenants": [{"name": "chem", "sandbox": own or {}}]})[NAME]
+
+
+def test_shape() -> None:
+    made = state()
+    spec = made[NAME]["spec"]
+    assert (spec["replicas"], spec["serviceName"]) == (1, "demo-sandbox-chem")
+    assert made["Service/demo-sandbox-chem"]["spec"]["clusterIP"] == "None"
+    assert made[NAME]["metadata"]["labels"]["s1vl.io/tenant"] == "chem"
+    assert spec["selector"]["matchLabels"]["s1vl.io/tenant"] == "chem"
+
+
+def test_no_way_to_the_cluster() -> None:
+    spec = pod(sandbox())
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["enableServiceLinks"] is False
+
+
+def test_only_the_keys_digest_enters_the_pod() -> None:
+    variables = env(container(sandbox()))
+    digest = {"secretKeyRef": {"name": "demo-sandbox-chem", "key": "apiKeySha256"}}
+    assert variables["S1VL_SANDBOX_API_KEY_SHA256"] == digest
+    assert [v for v in variables.values() if isinstance(v, dict)] == [digest]
+
+
+@pytest.mark.parametrize(
+    ("spec", "own", "name", "value"),
+    [
+        ({}, {}, "S1VL_SANDBOX_MAX_SESSIONS", "8"),
+        ({"sandbox": {"maxSessions": 4}}, {}, "S1VL_SANDBOX_MAX_SESSIONS", "4"),
+        ({"sandbox": {"maxSessions": 4}}, {"maxSessions": 2}, "S1VL_SANDBOX_MAX_SESSIONS", "2"),
+        ({"sandbox": {"port": 8181}}, {}, "S1VL_SANDBOX_PORT", "8181"),
+        ({"images": {"sandboxPath": "/work"}}, {}, "S1VL_SANDBOX_WORKSPACE", "/work"),
+        ({}, {}, "HOME", "/tmp"),
+    ],
+)
+def test_settings(spec: dict[str, Any], own: dict[str, Any], name: str, value: str) -> None:
+    assert env(container(sandbox(spec, own)))[name] == value
+
+
+@pytest.mark.parametrize(
+    ("spec", "own", "image"),
+    [
+        ({}, {}, "localhost/s1vl-sandbox:1"),
+        ({"sandbox": {"image": "a"}}, {}, "a"),
+        ({"sandbox": {"image": "a"}}, {"image": "b"}, "b"),
+    ],
+)
+def test_image(spec: dict[str, Any], own: dict[str, Any], image: str) -> None:
+    made = sandbox(spec, own)
+    assert container(made)["image"] == pod(made)["initContainers"][0]["image"] == image
+
+
+def test_resources_and_runtime_class_of_a_tenant() -> None:
+    spec = {"sandbox": {"runtimeClassName": "gvisor"}}
+    assert container(sandbox())["resources"] == {
+        "requests": {"cpu": "100m", "memory": "256Mi"},
+        "limits": {"cpu": "2", "memory": "2Gi"},
+    }
+    own = {"resources": {"limits": {"memory": "8Gi"}}, "runtimeClassName": "kata"}
+    made = sandbox(spec, own)
+    assert container(made)["resources"] == {"limits": {"memory": "8Gi"}}
+    assert pod(made)["runtimeClassName"] == "kata"
+    assert pod(sandbox(spec))["runtimeClassName"] == "gvisor"
+    assert "runtimeClassName" not in pod(sandbox())
+
+
+def test_readiness_runs_code() -> None:
+    made = container(sandbox())
+    assert made["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert made["readinessProbe"]["periodSeconds"] == 2
+    assert made["livenessProbe"]["httpGet"]["path"] == "/healthz"
+
+
+def test_storage_init_is_root_only_on_a_hosts_folder() -> None:
+    plain = pod(sandbox())["initContainers"][0]["securityContext"]
+    assert "runAsUser" not in plain
+    on_host = pod(sandbox({"images": {"volume": {"hostPath": "/data"}}}))
+    init = on_host["initContainers"][0]["securityContext"]
+    assert init["runAsUser"] == 0
+    assert init["capabilities"] == {"drop": ["ALL"], "add": ["CHOWN", "DAC_OVERRIDE", "FOWNER"]}
+    assert init["allowPrivilegeEscalation"] is False
+    assert on_host["containers"][0]["securityContext"] == container(sandbox())["securityContext"]
+
+
+def test_a_tenants_patch_comes_after_everybodys() -> None:
+    everybody = {"podTemplate": {"spec": {"priorityClassName": "low", "nodeSelector": {"a": "b"}}}}
+    own = {"podTemplate": {"spec": {"priorityClassName": "high"}}}
+    made = pod(sandbox({"sandbox": everybody}, own))
+    assert (made["priorityClassName"], made["nodeSelector"]) == ("high", {"a": "b"})
+
+
+def test_a_wrong_mount_by_a_patch() -> None:
+    mount = {"mountPath": "/mnt/data/images", "name": "images", "subPath": "elsewhere"}
+    own = {"podTemplate": {"spec": {"containers": [{"name": "sandbox", "volumeMounts": [mount]}]}}}
+    assert container(sandbox(own=own))["volumeMounts"] == [mount, {"name": "tmp", "mountPath": "/tmp"}]
