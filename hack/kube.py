@@ -70,7 +70,13 @@ class Kube:
         return items
 
     def exec(
-        self, pod: str, namespace: str, *command: str, stdin: bytes | None = None, container: str = "", timeout: float = 60
+        self,
+        pod: str,
+        namespace: str,
+        *command: str,
+        stdin: bytes | None = None,
+        container: str = "",
+        timeout: float = 60,
     ) -> str:
         """Run a command in a pod (`deploy/NAME` works too) and return what it printed."""
         args = ["exec", "-n", namespace, pod, *(["-c", container] if container else []), *(["-i"] if stdin else [])]

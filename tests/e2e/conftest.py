@@ -38,7 +38,10 @@ def kube(deployed: Deployed) -> Kube:
         name = node["metadata"]["name"]
         kube.kubectl("patch", "node", name, "--subresource=status", "--type=json", "-p", json.dumps(patch))
         wait_for(
-            f"{GPU} on {name}", lambda name=name: GPU in json.loads(kube.kubectl("get", "node", name, "-o", "json"))["status"]["allocatable"]
+            f"{GPU} on {name}",
+            lambda name=name: (
+                GPU in json.loads(kube.kubectl("get", "node", name, "-o", "json"))["status"]["allocatable"]
+            ),
         )
     return kube
 
@@ -70,7 +73,9 @@ class Space:
         found = {c["type"]: c for c in self.cr(name).get("status", {}).get("conditions", [])}
         return found.get(kind, {})
 
-    def wait_condition(self, kind: str, status: str, reason: str = "", name: str = "demo", timeout: float = 180) -> dict[str, Any]:
+    def wait_condition(
+        self, kind: str, status: str, reason: str = "", name: str = "demo", timeout: float = 180
+    ) -> dict[str, Any]:
         """Wait until a condition of the current generation has a status (and a reason); returns it."""
 
         def holds() -> dict[str, Any]:

@@ -56,7 +56,9 @@ def test_a_sandbox_reaches_nothing(ready: Space) -> None:
 
 def test_the_orchestrator_reaches_what_it_needs(ready: Space) -> None:
     """The same probe from the pod that may: otherwise the test above would pass on a broken network."""
-    needed = [a for a in _addresses(ready) if a[0] in ("engine service", "engine pod", "api server", "other tenant", "dns")]
+    needed = [
+        a for a in _addresses(ready) if a[0] in ("engine service", "engine pod", "api server", "other tenant", "dns")
+    ]
     seen = _reach(ready, "deploy/demo-orchestrator", "orchestrator", *needed)
     assert set(seen.values()) == {"connected"}, seen
 
@@ -71,7 +73,11 @@ def test_a_stranger_reaches_neither_engine_nor_sandbox(ready: Space) -> None:
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": {"name": "stranger", "namespace": ready.name},
-            "spec": {"containers": [container], "terminationGracePeriodSeconds": 0, "automountServiceAccountToken": False},
+            "spec": {
+                "containers": [container],
+                "terminationGracePeriodSeconds": 0,
+                "automountServiceAccountToken": False,
+            },
         }
     )
     ready.kube.kubectl("wait", "--for=condition=Ready", "pod/stranger", "-n", ready.name, "--timeout=60s")

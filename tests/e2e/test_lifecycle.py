@@ -49,9 +49,8 @@ def test_tenants_come_and_go_without_a_restart(space: Space, tmp_path: Path) -> 
     truth = picture.write(tmp_path / "p.png", seed=7)
     path = space.put_image("bio", "p.png", (tmp_path / "p.png").read_bytes())
     with space.orchestrator() as http:
-        bio = {"Authorization": f"Bearer {space.tenant_key('bio')}"}
         chem = {"Authorization": f"Bearer {space.tenant_key('chem')}"}
-        result = ask.ask(str(http.base_url), tmp_path / "p.png", path, headers=bio)
+        result = ask.ask(str(http.base_url), tmp_path / "p.png", path, api_key=space.tenant_key("bio"))
         assert truth.colour in result["answer"]
         body = {"messages": [{"type": "text", "text": "What is there?"}], "image_path_list": [path]}
         foreign = http.post("/process", json=body, headers=chem)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hack.demo import ask, picture
+from hack.deploy import OPERATOR_NAMESPACE, RELEASE
 from tests.e2e.conftest import Space
 
 
@@ -97,3 +98,9 @@ def test_pods_are_restricted_and_carry_no_token(ready: Space) -> None:
             security = container["securityContext"]
             assert security["readOnlyRootFilesystem"] is True, json.dumps(security)
             assert security["allowPrivilegeEscalation"] is False
+
+
+def test_the_chart_says_the_next_command(ready: Space) -> None:
+    notes = ready.kube.helm("get", "notes", RELEASE, "-n", OPERATOR_NAMESPACE)
+    assert "kubectl apply -f -" in notes
+    assert "kubectl wait --for=condition=Ready s1vl/demo" in notes

@@ -17,7 +17,9 @@ def _writes(space: Space) -> float:
     total = 0.0
     for pod in space.kube.list("pods", OPERATOR_NAMESPACE, "app.kubernetes.io/name=s1vl-operator"):
         name = pod["metadata"]["name"]
-        text = space.kube.kubectl("get", "--raw", f"/api/v1/namespaces/{OPERATOR_NAMESPACE}/pods/{name}:8081/proxy/metrics")
+        text = space.kube.kubectl(
+            "get", "--raw", f"/api/v1/namespaces/{OPERATOR_NAMESPACE}/pods/{name}:8081/proxy/metrics"
+        )
         for labels, value in re.findall(r"^s1vl_operator_api_requests_total\{([^}]*)\} (\S+)", text, re.MULTILINE):
             verb = re.search(r'verb="(\w+)"', labels)
             assert verb
