@@ -32,7 +32,7 @@ def bounded(name: str, limit: int = STATEFUL_SET_MAX) -> str:
 
 
 def engine(deployment: S1VLDeployment) -> str:
-    """The engine's StatefulSet, client Service, PodDisruptionBudget, NetworkPolicy and ServiceAccount."""
+    """The engine's StatefulSet, client Service, PodDisruptionBudget and NetworkPolicy."""
     return f"{deployment.name}-engine"
 
 
