@@ -31,7 +31,7 @@ def prepare(cluster: str) -> Deployed:
 
     Raises:
         hack.ui.Failure: the cluster or an image cannot be had; the message names the log to read.
-        CommandFailed: helm refused; the message holds its words.
+        CommandError: helm refused; the message holds its words.
     """
     target = resolve(cluster)
     target.up()

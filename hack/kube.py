@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class CommandFailed(RuntimeError):
+class CommandError(RuntimeError):
     """A kubectl or helm call ended with a status other than 0; the message holds what it wrote."""
 
 
@@ -41,7 +41,7 @@ class Kube:
         )
         if done.returncode != 0:
             said = (done.stderr or done.stdout).decode(errors="replace").strip()
-            raise CommandFailed(f"{program.name} {' '.join(args)} ended with {done.returncode}: {said}")
+            raise CommandError(f"{program.name} {' '.join(args)} ended with {done.returncode}: {said}")
         return done.stdout.decode(errors="replace")
 
     def kubectl(self, *args: str, stdin: str | bytes | None = None, timeout: float = 300) -> str:
@@ -98,7 +98,7 @@ class Kube:
             found = re.search(r"127\.0\.0\.1:(\d+)", first)
             if found is None:
                 rest = process.stdout.read().decode() if process.poll() is not None else ""
-                raise CommandFailed(f"kubectl port-forward {target} {port} did not start: {first}{rest}")
+                raise CommandError(f"kubectl port-forward {target} {port} did not start: {first}{rest}")
             yield f"http://127.0.0.1:{found.group(1)}"
         finally:
             process.terminate()
@@ -120,7 +120,7 @@ def wait_for(what: str, probe: Callable[[], T], timeout: float = 120, every: flo
             last = value = probe()
             if value:
                 return value
-        except (CommandFailed, OSError, ValueError, LookupError, AssertionError) as error:
+        except (CommandError, OSError, ValueError, LookupError, AssertionError) as error:
             last = error
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {timeout:.0f} s for {what}; last seen: {last!r}")

@@ -11,7 +11,7 @@ import typer
 
 from hack.demo import ask, picture
 from hack.deploy import Deployed, prepare
-from hack.kube import CommandFailed, Kube
+from hack.kube import CommandError, Kube
 from hack.ui import Failure, fail, say, step
 
 QUICKSTART = Path(__file__).parents[2] / "examples/quickstart.yaml"
@@ -31,9 +31,9 @@ def run(cluster: str) -> None:
         truth = picture.write(local, seed=SEED)
         target = f"/srv/s1vl/images/{TENANT}/{local.name}"
         kube.exec(f"deploy/{NAME}-orchestrator", NAMESPACE, "sh", "-c", f"cat > {target}", stdin=local.read_bytes())
-    with kube.port_forward(f"svc/{NAME}-orchestrator", NAMESPACE, 10044) as url:
-        with step("Asking as the model card does: POST /process"):
-            result = ask.ask(url, local, f"/data/images/{local.name}")
+    asking = step("Asking as the model card does: POST /process")
+    with kube.port_forward(f"svc/{NAME}-orchestrator", NAMESPACE, 10044) as url, asking:
+        result = ask.ask(url, local, f"/data/images/{local.name}")
     ask.show(result)
     say(f"The picture has one small {truth.colour} mark; the answer names it: {truth.colour in result['answer']}")
     if truth.colour not in result["answer"]:
@@ -49,7 +49,7 @@ def apply(kube: Kube) -> None:
         wait = ("wait", "--for=condition=Ready", f"s1vl/{NAME}", "-n", NAMESPACE, "--timeout=300s")
         try:
             kube.kubectl(*wait, timeout=320)
-        except CommandFailed as error:
+        except CommandError as error:
             raise Failure(f"{error}\n{kube.kubectl('describe', 's1vl', NAME, '-n', NAMESPACE)}") from error
     say(kube.kubectl("get", "s1vl", "-n", NAMESPACE).rstrip())
 
@@ -79,7 +79,7 @@ def main(
     started = time.monotonic()
     try:
         run(cluster)
-    except (Failure, CommandFailed, ask.AskError) as error:
+    except (Failure, CommandError, ask.AskError) as error:
         fail(error)
         sys.exit(1)
     say(f"The demo took {time.monotonic() - started:.0f} s.")

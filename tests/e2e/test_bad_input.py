@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from hack.kube import CommandFailed
+from hack.kube import CommandError
 from tests.e2e.conftest import Space
 
 
@@ -31,7 +31,7 @@ def test_kubectl_refuses(shared_space: Space, spec: dict[str, Any], said: str) -
     manifest = shared_space.deployment("chem", cr="refused", **spec)
     if tenants:
         manifest["spec"]["tenants"] = tenants
-    with pytest.raises(CommandFailed) as refused:
+    with pytest.raises(CommandError) as refused:
         shared_space.kube.apply(manifest)
     assert said.lower() in str(refused.value).lower()
 

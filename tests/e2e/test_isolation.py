@@ -66,8 +66,20 @@ def test_the_orchestrator_reaches_what_it_needs(ready: Space) -> None:
 def test_a_stranger_reaches_neither_engine_nor_sandbox(ready: Space) -> None:
     """A pod of the same namespace that is not ours: only the orchestrator's service is open to it."""
     image = ready.pods("app.kubernetes.io/component=orchestrator")[0]["spec"]["containers"][0]["image"]
-    security = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}}  # fmt: skip
-    container = {"name": "main", "image": image, "imagePullPolicy": "IfNotPresent", "command": ["sleep", "600"], "securityContext": security}  # fmt: skip
+    security = {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "runAsNonRoot": True,
+        "runAsUser": 10001,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    container = {
+        "name": "main",
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["sleep", "600"],
+        "securityContext": security,
+    }
     ready.kube.apply(
         {
             "apiVersion": "v1",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hack.demo import ask, picture
-from hack.kube import CommandFailed, wait_for
+from hack.kube import CommandError, wait_for
 from tests.e2e.conftest import Space
 
 
@@ -60,7 +60,7 @@ def test_tenants_come_and_go_without_a_restart(space: Space, tmp_path: Path) -> 
 
     space.apply_ready(space.deployment("chem"))
     wait_for("bio's sandbox to go", lambda: not space.pods("s1vl.io/tenant=bio"))
-    with pytest.raises(CommandFailed, match="not found"):
+    with pytest.raises(CommandError, match="not found"):
         space.kube.get("secret", "demo-tenant-bio", space.name)
     files = space.kube.exec("deploy/demo-orchestrator", space.name, "ls", "/srv/s1vl/images/bio")
     assert "p.png" in files
@@ -72,7 +72,8 @@ def test_tenants_come_and_go_without_a_restart(space: Space, tmp_path: Path) -> 
 def test_deletion_leaves_only_claims(space: Space) -> None:
     space.apply_ready(space.deployment("chem"))
     space.kube.kubectl("delete", "s1vl", "demo", "-n", space.name, "--wait=true")
-    kinds = "statefulset,deployment,service,configmap,secret,serviceaccount,role,rolebinding,networkpolicy,pdb,pod,job,controllerrevision"
+    kinds = "statefulset,deployment,replicaset,pod,controllerrevision,service,configmap,secret,serviceaccount"
+    kinds += ",role,rolebinding,networkpolicy,pdb,hpa,job"
 
     def left() -> list[str]:
         found = space.kube.kubectl("get", kinds, "-n", space.name, "-o", "name").split()
@@ -90,7 +91,7 @@ def test_an_invalid_cr_disturbs_nobody(space: Space) -> None:
     bad = space.deployment("chem", cr="bad", images={"volume": {"size": "many"}})
     try:
         space.kube.apply(bad)
-    except CommandFailed as refused:
+    except CommandError as refused:
         assert "size" in str(refused)
     else:
         condition = space.wait_condition("Ready", "False", "InvalidSpec", name="bad")

@@ -62,7 +62,9 @@ def test_the_job_leaves_no_kernel(ready: Space, tmp_path: Path) -> None:
     path = ready.put_image("chem", "kernels.png", (tmp_path / "p.png").read_bytes())
     with ready.orchestrator() as http:
         ask.ask(str(http.base_url), tmp_path / "p.png", path)
-    assert ready.kube.exec("deploy/demo-orchestrator", ready.name, "python3", "-c", _SESSIONS, ready.secret("demo-sandbox-chem", "apiKey"), f"http://demo-sandbox-chem.{ready.name}.svc:8080").strip() == "[]"  # fmt: skip
+    sandbox = f"http://demo-sandbox-chem.{ready.name}.svc:8080"
+    ask_sandbox = ("python3", "-c", _SESSIONS, ready.secret("demo-sandbox-chem", "apiKey"), sandbox)
+    assert ready.kube.exec("deploy/demo-orchestrator", ready.name, *ask_sandbox).strip() == "[]"
 
 
 _SESSIONS = """

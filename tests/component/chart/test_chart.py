@@ -1,4 +1,4 @@
-"""The chart, rendered by the real helm: what it refuses, what it installs, and that its rights are no wider than said."""
+"""The chart, rendered by the real helm: what it refuses, what it installs, and how wide its rights are."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_lint_is_clean(helm: Path) -> None:
 def test_wrong_values_are_refused(helm: Path, wrong: str) -> None:
     done = run(helm, "template", "s1vl", str(CHART), "--set", wrong)
     assert done.returncode != 0
-    assert wrong.split("=")[0].split(".")[1] in done.stderr
+    assert wrong.split("=", maxsplit=1)[0].split(".")[1] in done.stderr
 
 
 def test_every_value_is_in_the_schema(helm: Path) -> None:
