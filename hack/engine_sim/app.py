@@ -73,13 +73,13 @@ def _add_inference(app: FastAPI, sim: Simulator) -> None:
         except errors.ApiError as error:
             seen.status, seen.error = error.status, error.message
             raise
-        except OSError as error:
-            seen.status, seen.error = 500, str(error)
-            raise
         except chat.ConnectionCutError:
             return StreamingResponse(
                 _nothing_then_cut(), headers={"content-length": "2"}, media_type="application/json"
             )
+        except Exception as error:
+            seen.status, seen.error = 500, str(error)
+            raise
 
     @app.post("/tokenize")
     async def tokenize(body: TokenizeRequest) -> dict[str, Any]:

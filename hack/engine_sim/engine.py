@@ -51,13 +51,21 @@ class Engine:
     """Runs generations; at most `max_num_seqs` at once, and as many as the KV cache holds."""
 
     def __init__(
-        self, metrics: Metrics, injector: Injector, *, max_num_seqs: int, max_queued: int | None, prefix_caching: bool
+        self,
+        metrics: Metrics,
+        injector: Injector,
+        *,
+        max_num_seqs: int,
+        max_queued: int | None,
+        prefix_caching: bool,
+        stream_interval: int,
     ):
         self._metrics = metrics
         self._injector = injector
         self._max_num_seqs = max_num_seqs
         self._max_queued = max_queued
         self._prefix = PrefixCache() if prefix_caching else None
+        self._stream_interval = stream_interval
         self._running: list[Generation] = []
         self._waiting: deque[Generation] = deque()
         self._wake = asyncio.Event()
@@ -199,7 +207,8 @@ class Engine:
             generation.due = now + pause + generation.delay
             if generation.finished:
                 self._finish(generation, now)
-            generation.changed.set()
+            if generation.finished or generation.done == 1 or generation.done % self._stream_interval == 0:
+                generation.changed.set()
         self._metrics.iteration_tokens.observe(prefilled + len(due))
         self._metrics.generation_tokens.inc(len(due))
 

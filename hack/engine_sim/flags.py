@@ -49,6 +49,7 @@ class ServeOptions:
     constrain_reasoning: bool
     max_num_seqs: int
     max_queued_requests: int | None
+    stream_interval: int
     api_keys: tuple[str, ...]
     track_load: bool
     access_log: bool
@@ -79,6 +80,9 @@ _JSON = _typed(json.loads)
 _SIZE = _typed(human_int)
 _TEXT: Callable[[str], Any] = str
 _SWITCH = object()
+_AT_LEAST_ONE = (
+    "tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "max_num_seqs", "stream_interval",
+)  # fmt: skip
 
 # name, type (or _SWITCH for --x/--no-x), default, first version, choices
 _FLAGS: tuple[tuple[str, Any, Any, Release, tuple[str, ...] | None], ...] = (
@@ -249,6 +253,7 @@ def _checked(parsed: dict[str, Any]) -> ServeOptions:
         constrain_reasoning=bool(structured.get("enable_in_reasoning", False)),
         max_num_seqs=parsed["max_num_seqs"],
         max_queued_requests=parsed.get("max_num_queued_reqs"),
+        stream_interval=parsed.get("stream_interval", 1),
         api_keys=tuple(parsed["api_key"]) or tuple(filter(None, [os.environ.get("VLLM_API_KEY", "")])),
         track_load=parsed["enable_server_load_tracking"],
         access_log=not parsed["disable_uvicorn_access_log"],
@@ -262,8 +267,8 @@ def _check_sizes(parsed: dict[str, Any], max_model_len: int) -> None:
     if not 0 < memory <= 1:
         bound = "greater than 0" if memory <= 0 else "less than or equal to 1"
         _refuse("gpu_memory_utilization", f"Input should be {bound}", memory)
-    for name in ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "max_num_seqs"):
-        if parsed[name] < 1:
+    for name in _AT_LEAST_ONE:
+        if parsed.get(name, 1) < 1:
             _refuse(name, "Input should be greater than or equal to 1", parsed[name])
     parallel = parsed["tensor_parallel_size"]
     if ATTENTION_HEADS % parallel:

@@ -74,7 +74,9 @@ def serve(options: ServeOptions, behaviour: Behaviour) -> None:
     startup, delay = number_from(STARTUP_VARIABLE), number_from(TOKEN_DELAY_VARIABLE)
     sim = Simulator(options, behaviour, load_scenarios(), Faults(token_delay_ms=delay))
     # Bound but not listening while loading: connections are refused, and a port in use shows at once.
-    bound = socket.socket(socket.AF_INET6 if ":" in options.host else socket.AF_INET, socket.SOCK_STREAM)
+    # The protocol is named because asyncio switches Nagle's algorithm off (40 ms a chunk) only where it is.
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     bound.bind((options.host or "0.0.0.0", options.port))
     address = bound.getsockname()

@@ -70,6 +70,7 @@ class Simulator:
             max_num_seqs=options.max_num_seqs,
             max_queued=options.max_queued_requests,
             prefix_caching=options.prefix_caching,
+            stream_interval=options.stream_interval,
         )
         self._counted = (0, 0)
         self.seen: deque[Seen] = deque(maxlen=KEPT_REQUESTS)

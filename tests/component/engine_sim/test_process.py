@@ -220,6 +220,15 @@ async def test_no_more_requests_run_at_once_than_allowed(start, until) -> None:
         assert (await queued).status_code == 200
 
 
+def test_a_stream_interval_makes_fewer_chunks(start) -> None:
+    counts = []
+    for interval in ("1", "50"):
+        engine = start("--stream-interval", interval)
+        response = httpx.post(f"{engine.url}/v1/chat/completions", json={**LONG, "stream": True}, timeout=60)
+        counts.append(response.text.count('"reasoning":'))
+    assert counts[1] <= 6 < counts[0]
+
+
 @pytest.mark.parametrize(
     ("version", "fields"),
     [
