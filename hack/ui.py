@@ -16,7 +16,7 @@ console = Console(highlight=False, soft_wrap=True)
 LOG_LINES = 15
 
 
-class Failure(RuntimeError):
+class Failure(RuntimeError):  # noqa: N818 - it is what the person sees, not a programming error
     """Something that the person at the terminal has to know; `log` is the file that says more."""
 
     def __init__(self, message: str, log: Path | None = None) -> None:

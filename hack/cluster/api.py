@@ -86,5 +86,10 @@ class Api:
 
 def _api_error(error: OSError) -> ApiError:
     if isinstance(error, urllib.error.HTTPError):
-        return ApiError(error.code, error.read().decode(errors="replace")[:500])
+        text = error.read().decode(errors="replace")
+        try:
+            message = str(json.loads(text)["message"])  # a Status object
+        except (ValueError, TypeError, KeyError):
+            message = text[:500]
+        return ApiError(error.code, message)
     return ApiError(0, str(error))

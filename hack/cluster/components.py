@@ -57,7 +57,12 @@ class ControlPlane:
         Args:
             addresses: further addresses that the API server is reached at.
         """
-        services = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
+        services = (
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+            "kubernetes.default.svc.cluster.local",
+        )
         names = [f"DNS:{name}" for name in ("localhost", *services)]
         names += [f"IP:{address}" for address in ("127.0.0.1", *addresses)]
         self.pki.create_authority()

@@ -1,4 +1,4 @@
-"""Takes a cluster down, whatever state it is in, and leaves nothing: safe to repeat, and after `kill -9` of anything."""
+"""Takes a cluster down, whatever state it is in, and leaves nothing. Safe to repeat, and after `kill -9`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def owner() -> Path | None:
 def _our_pids(states: set[Path]) -> tuple[set[int], set[int]]:
     """The cluster's processes outside of pods: (all but the shims, the shims)."""
     daemons = {pid for state in states for pid in Processes(state).recorded().values()}
-    shims = set()
+    shims: set[int] = set()
     for pid, command in command_lines().items():
         if is_ours(command, PROGRAMS, {*states, paths.RUN}) or str(paths.CONTAINERD_ADDRESS) in command[1:]:
             (shims if Path(command[0]).name == SHIM else daemons).add(pid)

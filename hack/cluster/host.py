@@ -106,7 +106,7 @@ def remove_cgroups() -> None:
 
 
 def remove_shim_sockets(run: Path) -> None:
-    """Remove the sockets of our containers' shims: those that were killed leave them in a folder all containerds share."""
+    """Remove the sockets of our containers' shims; killed ones leave them in a folder that all containerds share."""
     for address in run.glob("containerd/io.containerd.runtime.v2.task/*/*/address"):
         socket = Path(address.read_text().strip().removeprefix("unix://"))
         if socket.parent == SHIM_SOCKETS:

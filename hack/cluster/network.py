@@ -111,7 +111,7 @@ def removal(listing: Iterable[str]) -> list[str]:
 
 
 def remove() -> None:
-    """Remove every rule and chain of kube-proxy, kubelet, the CNI plugins and ours, the agent's tables, and the bridge."""
+    """Remove all rules and chains of kube-proxy, kubelet, CNI plugins and ours, the agent's tables, and the bridge."""
     for program in ("iptables", "ip6tables"):
         if shutil.which(program) is None:
             continue
@@ -153,7 +153,9 @@ def upstream_resolvers() -> list[str]:
     for file in (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf")):
         if file.exists():
             servers = re.findall(r"^\s*nameserver\s+(\S+)", file.read_text(), re.MULTILINE)
-            usable = [server for server in servers if not server.startswith("127.") and server != "::1" and "%" not in server]
+            usable = [
+                server for server in servers if not server.startswith("127.") and server != "::1" and "%" not in server
+            ]
             if usable:
                 return usable[:3]
     return []

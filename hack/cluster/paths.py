@@ -1,8 +1,8 @@
 """Where everything of the local cluster lives.
 
 Three places, by how long they last: `CACHE` (slow, reusable things keyed by what they were made from; survives the
-checkout), `STATE` (this checkout's cluster; gone after `down`), `RUN` (one per machine, short because the path of a unix
-socket may have 107 characters at most, and a checkout may lie deep).
+checkout), `STATE` (this checkout's cluster; gone after `down`), `RUN` (one per machine, short because the path of a
+unix socket may have 107 characters at most, and a checkout may lie deep).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ CONTAINERD_NAMESPACE = "k8s.io"
 """The containerd namespace whose images the kubelet sees."""
 
 
-class ProgramMissing(RuntimeError):
+class ProgramMissingError(RuntimeError):
     """A program was looked up before it was built."""
 
 
@@ -58,9 +58,9 @@ def program(name: str) -> Path:
     """The built program `name` (kubectl, helm, kube-apiserver, ...).
 
     Raises:
-        ProgramMissing: it has not been built in this checkout yet (`hack.cluster.build.ensure` does).
+        ProgramMissingError: it has not been built in this checkout yet (`hack.cluster.build.ensure` does).
     """
     path = BIN / name
     if not path.exists():
-        raise ProgramMissing(f"{path} does not exist yet; `make cluster-up` builds it")
+        raise ProgramMissingError(f"{path} does not exist yet; `make cluster-up` builds it")
     return path

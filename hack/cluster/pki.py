@@ -47,7 +47,9 @@ class Pki:
         self.folder.chmod(0o700)
         _new_key(self.service_account_key)
         _new_key(self.key("ca"))
-        _openssl("req", "-x509", "-new", "-key", self.key("ca"), "-out", self.ca, "-days", DAYS, "-subj", "/CN=s1vl-cluster")
+        _openssl(
+            "req", "-x509", "-new", "-key", self.key("ca"), "-out", self.ca, "-days", DAYS, "-subj", "/CN=s1vl-cluster"
+        )
 
     def issue(self, name: str, common_name: str, organization: str = "", names: tuple[str, ...] = ()) -> None:
         """Make a certificate.
@@ -65,7 +67,19 @@ class Pki:
         request = self.folder / f"{name}.csr"
         _openssl("req", "-new", "-key", self.key(name), "-out", request, "-subj", subject)
         signer = ("-CA", self.ca, "-CAkey", self.key("ca"), "-CAcreateserial")
-        _openssl("x509", "-req", "-in", request, *signer, "-days", DAYS, "-extfile", extensions, "-out", self.certificate(name))
+        _openssl(
+            "x509",
+            "-req",
+            "-in",
+            request,
+            *signer,
+            "-days",
+            DAYS,
+            "-extfile",
+            extensions,
+            "-out",
+            self.certificate(name),
+        )
         request.unlink()
         extensions.unlink()
 

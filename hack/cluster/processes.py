@@ -1,7 +1,7 @@
 """Starts, finds and stops the processes of a cluster.
 
-A process is ours when its pid *and* its start time are the recorded ones (pids are used again by the kernel), or when it
-is one of the programs we start and its command line names our own folders. Nothing else is ever signalled.
+A process is ours when its pid *and* its start time are the recorded ones (pids are used again by the kernel), or when
+it is one of the programs we start and its command line names our own folders. Nothing else is ever signalled.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from hack.ui import Failure
 
 OPEN_FILES = 1_048_576
 PROC = Path("/proc")
+WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,12 @@ class Processes:
         names = sorted(file.stem for file in (self.state / "pids").glob("*.json"))
         return {name: pid for name in names if (pid := self.pid(name)) is not None}
 
-    def start(self, program: Program) -> None:
+    def start(self, program: Program, *, ends_with_us: bool = False) -> None:
         """Start a program in a session of its own and record it.
+
+        Args:
+            program: what to start.
+            ends_with_us: the kernel kills it when the thread that called this ends, however it ends.
 
         Raises:
             Failure: it cannot be executed.
@@ -99,7 +104,7 @@ class Processes:
         with log.open("ab") as output:
             try:
                 process = subprocess.Popen(
-                    program.command,
+                    (*(WITH_PARENT if ends_with_us else ()), *program.command),
                     cwd=program.folder,
                     stdin=subprocess.DEVNULL,
                     stdout=output,

@@ -1,7 +1,7 @@
 """Gives every claim of the class `standard` a folder on this machine: `python -m hack.cluster.provisioner`.
 
-kube-controller-manager has a provisioner of its own, but its folders are root's with mode 0750, so that no pod that runs
-as another user can use them. These have mode 0777, as the shared file systems that clusters really have usually do.
+kube-controller-manager has a provisioner of its own, but its folders are root's with mode 0750, so that no pod that
+runs as another user can use them. These have mode 0777, as the shared file systems of real clusters usually do.
 """
 
 from __future__ import annotations
@@ -95,7 +95,11 @@ def reconcile(api: Api, folder: Path) -> str:
         provision(api, claim, folder)
     for volume in api.request("GET", PERSISTENT_VOLUMES)["items"]:
         ours = volume["metadata"].get("annotations", {}).get(PROVISIONED_BY) == PROVISIONER
-        if ours and volume.get("status", {}).get("phase") == "Released" and "deletionTimestamp" not in volume["metadata"]:
+        if (
+            ours
+            and volume.get("status", {}).get("phase") == "Released"
+            and "deletionTimestamp" not in volume["metadata"]
+        ):
             reclaim(api, volume, folder)
     return str(claims["metadata"]["resourceVersion"])
 

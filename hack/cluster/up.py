@@ -99,7 +99,9 @@ def is_healthy() -> bool:
 
 def _check_machine() -> None:
     missing = [name for name in HOST_PROGRAMS if shutil.which(name) is None]
-    missing += [str(CNI_PLUGINS / name) for name in ("bridge", "portmap", "host-local") if not (CNI_PLUGINS / name).exists()]
+    missing += [
+        str(CNI_PLUGINS / name) for name in ("bridge", "portmap", "host-local") if not (CNI_PLUGINS / name).exists()
+    ]
     if missing:
         raise Failure(f"missing on this machine: {', '.join(missing)}; run hack/bootstrap.sh --cluster")
 
@@ -115,7 +117,7 @@ def _check_ports() -> None:
                     if error.errno != errno.EADDRINUSE:
                         raise
                     raise Failure(
-                        f"port {port}, which {name} needs, is in use by another program (`ss -ltnp 'sport = :{port}'`); "
+                        f"port {port}, which {name} needs, is in use (`ss -ltnp 'sport = :{port}'` says by what); "
                         "is another Kubernetes running on this machine?"
                     ) from error
 
@@ -170,7 +172,8 @@ def _wait_for_addons(api: Api, processes: Processes, names: set[str], timeout: f
             raise Failure(f"{dead[0]} ended", processes.log(dead[0]))
         if time.monotonic() > deadline:
             said = "; ".join(f"{name}: {check.note}" for name, check in bad.items())
-            raise Failure(f"after {timeout:.0f} s still not working: {said} (pods' logs: {paths.STATE}/pod-logs)", processes.log("kubelet"))
+            raise Failure(
+                f"after {timeout:.0f} s still not working: {said} (pods' logs: {paths.STATE}/pod-logs)",
+                processes.log("kubelet"),
+            )
         time.sleep(0.2)
-
-
