@@ -73,7 +73,7 @@ class Workload:
         wanted: pods that it should have.
         pods: pods that it has.
         ready: pods that are ready and stay.
-        behind: its controller has not yet acted on the newest spec.
+        behind: what is ready is about to go, because its controller has not yet acted on the newest spec.
         settled: every pod is made from the newest spec and ready.
     """
 
@@ -95,8 +95,9 @@ class Workload:
         ready = int(status.get("readyReplicas") or 0)
         unseen = int(status.get("observedGeneration") or 0) < int(found["metadata"].get("generation") or 0)
         # A StatefulSet's only pod goes before its successor comes: while it is outdated it is as good as gone.
-        behind = unseen or (found["kind"] == "StatefulSet" and wanted == 1 and ready == 1 and updated == 0)
-        settled = not behind and updated >= wanted and pods == wanted and ready >= wanted
+        last = found["kind"] == "StatefulSet" and wanted == 1 and updated == 0
+        behind = ready > 0 and (unseen or last)
+        settled = not unseen and updated >= wanted and pods == wanted and ready >= wanted
         return cls(True, wanted, pods, 0 if behind else ready, behind, settled)
 
 
