@@ -19,6 +19,7 @@ from rich.text import Text
 CARD_QUESTION = "Please carefully analyze this scientific image."
 KEY_VARIABLE = "S1VL_API_KEY"
 _CODE = re.compile(r"<code>\s*(?:```(?:python)?\n)?(?P<code>.*?)(?:\n?```)?\s*(?:</code>|\Z)", re.DOTALL)
+_WRAPPER = re.compile(r"</?(?:sandbox_output|tool_response|interpreter)>")
 _ANSWER = re.compile(r"<answer>(?P<answer>.*?)(?:</answer>|\Z)", re.DOTALL)
 
 
@@ -106,7 +107,8 @@ def show(result: dict[str, Any], console: Console | None = None) -> None:
             turn += 1
             out.print(Panel(_spoken(text), title=f"turn {turn}: the model", border_style="cyan", title_align="left"))
         elif role in ("tool", "user") and turn:
-            out.print(Panel(escape(text.strip()), title="the sandbox", border_style="yellow", title_align="left"))
+            plain = escape(_WRAPPER.sub("", text).strip())
+            out.print(Panel(plain, title="the sandbox", border_style="yellow", title_align="left"))
         else:
             out.print(Panel(escape(text.strip()), title=role, border_style="dim", title_align="left"))
     for image in result.get("images") or []:

@@ -36,6 +36,7 @@ class When(_Strict):
         any_result: the same, in everything that came back since the question, the newest first.
         image: whether an image came back last.
         picture: whether an image came with the question.
+        marked: whether the question's first image has a strongly coloured part.
         forced: whether an answer is demanded.
         equal: two names whose values must be the same (after `let`).
     """
@@ -45,6 +46,7 @@ class When(_Strict):
     any_result: Pattern | None = None
     image: bool | None = None
     picture: bool | None = None
+    marked: bool | None = None
     forced: bool | None = None
     equal: tuple[str, str] | None = None
 

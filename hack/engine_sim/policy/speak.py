@@ -78,6 +78,7 @@ def _plain_conditions(when: When, situation: Situation) -> bool:
         (when.turn, situation.turn),
         (when.image, bool(situation.result_images)),
         (when.picture, bool(situation.question_images)),
+        (when.marked, any(image.mark for image in situation.question_images[:1])),
         (when.forced, situation.forced),
     )
     return all(wanted is None or wanted == actual for wanted, actual in given)

@@ -93,6 +93,14 @@ def test_a_question_without_code_is_answered_from_the_image(dialogue, plain: Pat
     assert "<code>" not in answer
     assert "<answer>" not in answer
     assert "320x240 px as I see it and mostly grey" in answer
+    assert "Nothing in it is strongly coloured." in answer
+
+
+def test_the_strongest_colour_is_named(dialogue, tmp_path: Path) -> None:
+    image = Image.new("RGB", (300, 300), (120, 120, 120))
+    image.paste((200, 20, 20), (10, 250, 40, 280))
+    image.save(tmp_path / "marked.png")
+    assert "Its strongest colour is red, in the lower left." in dialogue(tmp_path / "marked.png").ask("What is it?")
 
 
 def test_code_is_only_written_where_the_prompt_allows_it(dialogue, plain: Path) -> None:
