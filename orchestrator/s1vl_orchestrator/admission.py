@@ -55,36 +55,35 @@ class Admission:
         self._limits = limits
         self._wake()
 
-    async def enter(self, timeout: float) -> None:
+    async def enter(self, patience: float) -> None:
         """Wait for a place; pair every return with `leave`.
 
         Args:
-            timeout: Most seconds to wait.
+            patience: Most seconds to wait.
 
         Raises:
-            ApiError: `rate_limited` or `queue_full`, with Retry-After, or `deadline_exceeded` after `timeout`.
+            ApiError: `rate_limited` or `queue_full`, with Retry-After, or `deadline_exceeded` after `patience`.
         """
         self._take_token()
         if self.running < self._limits.concurrent_requests and not self._waiting:
             self.running += 1
             return
         if len(self._waiting) >= self._limits.queued_requests:
-            limits = self._limits
             raise ApiError(
                 ErrorCode.QUEUE_FULL,
-                f"{limits.concurrent_requests} requests of this tenant are running and {limits.queued_requests} are queued.",
+                f"{self.running} requests of this tenant are running and {self.waiting} are queued, which is the most.",
                 {"running": self.running, "queued": len(self._waiting)},
                 retry_after=self._expected_wait(),
             )
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(place)
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(patience):
                 await place
         except TimeoutError as error:
             self._give_up(place)
             raise ApiError(
-                ErrorCode.DEADLINE_EXCEEDED, f"The request waited {timeout:.0f} s in the tenant's queue."
+                ErrorCode.DEADLINE_EXCEEDED, f"The request waited {patience:.0f} s in the tenant's queue."
             ) from error
         except asyncio.CancelledError:
             self._give_up(place)

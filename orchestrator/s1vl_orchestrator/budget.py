@@ -86,7 +86,7 @@ class ContextBudget:
 
     @classmethod
     def fit(
-        cls, context: int, images: int, turn: int, answer: int, input_pixels: int, new_pixels: int
+        cls, *, context: int, images: int, turn: int, answer: int, input_pixels: int, new_pixels: int
     ) -> ContextBudget:
         """Scale a profile's limits down to an engine with a small context."""
         return cls(

@@ -11,7 +11,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
@@ -38,6 +38,7 @@ _TOO_LONG = re.compile(
     r"maximum context length|max_model_len|maximum model length|exceeds? .*context|context length .*exceed",
     re.IGNORECASE,
 )
+_COUNTED = re.compile(r"(?:request has|contains at least) (\d+) input tokens|Input length \((\d+)\)")
 _EVENTS_AFTER_CUT = 3
 
 
@@ -59,7 +60,16 @@ class TooManyImagesError(Exception):
 
 
 class ContextFullError(Exception):
-    """The prompt, or the prompt and max_tokens, is over the model's context."""
+    """The prompt, or the prompt and max_tokens, is over the model's context.
+
+    Attributes:
+        prompt_tokens: The prompt's tokens as the engine counted them, where it says so; else 0.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        counted = _COUNTED.search(message)
+        self.prompt_tokens = int(next(filter(None, counted.groups()))) if counted else 0
 
 
 class _TryAgainError(Exception):
@@ -221,7 +231,7 @@ class EngineClient:
             attempts=attempt,
         )
 
-    async def _events(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    async def _events(self, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         # The first byte may be long in coming: vLLM answers when the request leaves its queue.
         timeout = httpx.Timeout(CONNECT_SECONDS, read=None, pool=None)
         try:

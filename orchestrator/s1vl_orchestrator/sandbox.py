@@ -61,39 +61,39 @@ class SandboxClient:
 
     async def boot_id(self) -> str:
         """What changes when the sandbox is another process; "" where it does not say (the stock AIO image)."""
-        data = await self._call("GET", "/v1/sandbox", timeout=5)
+        data = await self._call("GET", "/v1/sandbox", wait=5)
         return str(data.get("boot_id", ""))
 
     async def create(self, session_id: str, cwd: str | None = None) -> None:
         """Open a session and its kernel."""
         body = {"session_id": session_id, **({"cwd": cwd} if cwd else {})}
-        await self._call("POST", "/v1/jupyter/sessions/create", body, timeout=CREATE_SECONDS)
+        await self._call("POST", "/v1/jupyter/sessions/create", body, wait=CREATE_SECONDS)
 
-    async def execute(self, session_id: str, code: str, timeout: int) -> Cell:
+    async def execute(self, session_id: str, code: str, seconds: int) -> Cell:
         """Run a cell. HTTP 200 says only that it was handled: the status is in the data."""
         began = time.monotonic()
-        body = {"session_id": session_id, "code": code, "timeout": timeout}
-        data = await self._call("POST", "/v1/jupyter/execute", body, timeout=timeout + OVERHEAD_SECONDS)
+        body = {"session_id": session_id, "code": code, "timeout": seconds}
+        data = await self._call("POST", "/v1/jupyter/execute", body, wait=seconds + OVERHEAD_SECONDS)
         status, outputs = data.get("status"), data.get("outputs")
         if status not in ("ok", "error", "timeout") or not isinstance(outputs, list):
             raise SandboxUnavailableError(f"the sandbox answered a cell with status {status!r}")
-        seconds = time.monotonic() - began
-        self.metrics.sandbox_seconds.labels(status).observe(seconds)
+        took = time.monotonic() - began
+        self.metrics.sandbox_seconds.labels(status).observe(took)
         return Cell(
             status=status,
             outputs=[output for output in outputs if isinstance(output, dict)],
-            seconds=seconds,
+            seconds=took,
             execution_count=data.get("execution_count"),
             state_lost=bool(data.get("state_lost", False)),
         )
 
     async def delete(self, session_id: str) -> None:
         """Close a session; one that is gone is fine."""
-        await self._call("DELETE", f"/v1/jupyter/sessions/{session_id}", timeout=10, absent_is_fine=True)
+        await self._call("DELETE", f"/v1/jupyter/sessions/{session_id}", wait=10, absent_is_fine=True)
 
     async def session_ids(self) -> list[str]:
         """All open sessions, whoever opened them."""
-        sessions = (await self._call("GET", "/v1/jupyter/sessions", timeout=10)).get("sessions") or []
+        sessions = (await self._call("GET", "/v1/jupyter/sessions", wait=10)).get("sessions") or []
         if isinstance(sessions, dict):
             return [str(name) for name in sessions]
         return [str(item.get("session_id", "")) if isinstance(item, dict) else str(item) for item in sessions]
@@ -104,10 +104,10 @@ class SandboxClient:
         path: str,
         body: dict[str, Any] | None = None,
         *,
-        timeout: float,
+        wait: float,
         absent_is_fine: bool = False,
     ) -> dict[str, Any]:
-        limits = httpx.Timeout(timeout, connect=CONNECT_SECONDS)
+        limits = httpx.Timeout(wait, connect=CONNECT_SECONDS)
         try:
             answer = await self._http.request(
                 method, f"{self.url}{path}", json=body, headers=self._headers, timeout=limits
@@ -180,13 +180,15 @@ class JobKernel:
         self._cwd = cwd
         self._life_seconds = life_seconds
         self._session_id: str | None = None
+        self._creating: asyncio.Future[None] | None = None
+        self._deleting: asyncio.Future[None] | None = None
         self._count = 0
         self._cells = 0
 
-    async def run(self, code: str, timeout: int) -> Cell:
+    async def run(self, code: str, seconds: int) -> Cell:
         """Run a cell.
 
-        After `timeout` and `lost` all variables are gone and the next cell gets a fresh session.
+        After a status `timeout` or `lost` all variables are gone and the next cell gets a fresh session.
 
         Raises:
             SandboxUnavailableError: If there is no session to be had.
@@ -195,7 +197,7 @@ class JobKernel:
             await self._open()
         first = self._cells == 0
         try:
-            cell = await self._execute(code, timeout)
+            cell = await self._execute(code, seconds)
         except SandboxUnavailableError as error:
             log.warning("the job's session was lost: %s", error)
             await self.close()
@@ -203,19 +205,19 @@ class JobKernel:
             # In the first cell nothing is lost but the cell itself. Later ones need what came before them.
             if not first:
                 return Cell("lost")
-            cell = await self._execute(code, timeout)
+            cell = await self._execute(code, seconds)
         self._cells += 1
         if cell.status == "timeout" or cell.state_lost or cell.status == "lost":
             # AIO has no interrupt: the cell runs on until its session is deleted.
             await self.close()
         return cell
 
-    async def _execute(self, code: str, timeout: int) -> Cell:
+    async def _execute(self, code: str, seconds: int) -> Cell:
         assert self._session_id is not None  # noqa: S101 - opened by run
-        cell = await self._client.execute(self._session_id, code, timeout)
+        cell = await self._client.execute(self._session_id, code, seconds)
         # A sandbox that restarted makes an unknown session anew without a word; its count starts over.
         if cell.execution_count is not None:
-            if cell.execution_count <= self._count and cell.status != "timeout":
+            if cell.execution_count < self._count and cell.status != "timeout":
                 return Cell("lost", cell.outputs, cell.seconds)
             self._count = cell.execution_count
         return cell
@@ -228,7 +230,8 @@ class JobKernel:
         self._client.metrics.sandbox_sessions.inc()
         while True:
             try:
-                await self._client.create(session_id, self._cwd)
+                self._creating = asyncio.ensure_future(self._client.create(session_id, self._cwd))
+                await asyncio.shield(self._creating)
                 break
             except SandboxBusyError:
                 if time.monotonic() >= give_up:
@@ -247,10 +250,14 @@ class JobKernel:
             return
         self._client.metrics.sandbox_sessions.dec()
         self._sweeper.add(session_id)
-        await asyncio.shield(self._delete(session_id))
+        self._deleting = asyncio.ensure_future(self._delete(session_id, self._creating))
+        await asyncio.shield(self._deleting)
 
-    async def _delete(self, session_id: str) -> None:
+    async def _delete(self, session_id: str, creating: asyncio.Future[None] | None) -> None:
         try:
+            if creating is not None and not creating.done():
+                # A deletion that overtakes the creation would find nothing to delete.
+                await asyncio.wait([creating])
             await self._client.delete(session_id)
         except SandboxUnavailableError as error:
             self._client.metrics.sandbox_delete_failures.inc()

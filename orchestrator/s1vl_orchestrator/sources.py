@@ -25,6 +25,10 @@ class SourceError(Exception):
     """The source could not be read (now)."""
 
 
+class ForbiddenError(SourceError):
+    """The API server refuses us this object."""
+
+
 class Source(Protocol):
     """A place to read from, again and again.
 
@@ -90,7 +94,12 @@ class KubernetesSource:
 
     async def secret(self, ref: SecretRef) -> bytes | None:
         """Get a Secret and take one key of it."""
-        found = await self._get("secrets", ref.name)
+        try:
+            found = await self._get("secrets", ref.name)
+        except ForbiddenError as error:
+            # A right that is not there (yet) must not hold up the other tenants.
+            log.warning("%s", error)
+            return None
         value = ((found or {}).get("data") or {}).get(ref.key)
         return base64.b64decode(value) if value else None
 
@@ -108,6 +117,8 @@ class KubernetesSource:
             raise SourceError(f"cannot get {resource}/{name}: {type(error).__name__}: {error}") from error
         if answer.status_code == httpx.codes.NOT_FOUND:
             return None
+        if answer.status_code == httpx.codes.FORBIDDEN:
+            raise ForbiddenError(f"not allowed to get {resource}/{name}")
         if answer.status_code != httpx.codes.OK:
             raise SourceError(f"cannot get {resource}/{name}: the API server answered {answer.status_code}")
         body: dict[str, dict[str, str]] = answer.json()

@@ -1,0 +1,159 @@
+"""The path canary: proof that the tenant's sandbox sees the same files as we do, by way of a real kernel."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import logging
+import secrets
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from s1vl_orchestrator import files
+from s1vl_orchestrator.images import ImageWorkers
+from s1vl_orchestrator.paths import CANARY, Relative, TenantPaths
+from s1vl_orchestrator.sandbox import (
+    Cell,
+    SandboxBusyError,
+    SandboxClient,
+    SandboxUnavailableError,
+    Sweeper,
+    new_session_id,
+)
+
+log = logging.getLogger(__name__)
+
+CELL_SECONDS = 20
+VISIBLE_SECONDS = 3.0
+"""How long we wait for the kernel's file to appear here: network file systems are not instant."""
+STALE_SECONDS = 600
+
+
+class PathReason(StrEnum):
+    """Why paths are (not) consistent; read by the operator."""
+
+    CONSISTENT = "PathsConsistent"
+    MISMATCH = "CanaryMismatch"
+    WRITE_FAILED = "CanaryWriteFailed"
+    UNREACHABLE = "SandboxUnreachable"
+    NOT_CHECKED = "NotChecked"
+
+
+@dataclass(frozen=True)
+class PathStatus:
+    """The last canary's result. `consistent` is None when nothing is known."""
+
+    consistent: bool | None
+    reason: PathReason
+    message: str
+    checked_at: datetime | None
+
+
+NOT_CHECKED = PathStatus(None, PathReason.NOT_CHECKED, "The paths have not been checked yet.", None)
+
+
+async def check_paths(
+    tenant: str, paths: TenantPaths, sandbox: SandboxClient, sweeper: Sweeper, workers: ImageWorkers
+) -> PathStatus:
+    """Send one canary: write a nonce, have the kernel digest it and write the digest beside it, read that.
+
+    All its files are removed again, and its session is deleted.
+
+    Raises:
+        SandboxBusyError: If the sandbox has no session to spare: nothing is known then.
+    """
+    name = f"{secrets.token_hex(8)}.nonce"
+    nonce = secrets.token_hex(32).encode()
+    file = CANARY / name
+    digest_file = CANARY / f"{name}.digest"
+    views = f"{paths.client} (client), {paths.folder} (orchestrator) and {paths.sandbox} (sandbox)"
+
+    def status(consistent: bool | None, reason: PathReason, message: str) -> PathStatus:
+        return PathStatus(consistent, reason, f"Tenant {tenant}: {message}", datetime.now(UTC))
+
+    try:
+        await sandbox.boot_id()
+        await workers.run(_write, paths, file, nonce)
+        cell = await _ask_kernel(sandbox, sweeper, paths.to_sandbox(file), paths.to_sandbox(digest_file))
+        if cell.status != "ok":
+            return status(
+                False, PathReason.MISMATCH, f"{views} are not the same folder: the kernel said {_problem(cell)}."
+            )
+        digest = await _read_digest(workers, paths, digest_file)
+    except SandboxBusyError:
+        raise
+    except SandboxUnavailableError as error:
+        return status(None, PathReason.UNREACHABLE, f"the sandbox at {sandbox.url} does not answer: {error}.")
+    except OSError as error:
+        return status(False, PathReason.WRITE_FAILED, f"cannot write to {paths.folder}: {error.strerror or error}.")
+    finally:
+        await asyncio.shield(workers.run(_remove, paths, file, digest_file))
+    if digest is None:
+        problem = "what the kernel wrote beside the canary does not arrive"
+        return status(False, PathReason.MISMATCH, f"{views} are not the same folder: {problem}.")
+    if not hmac.compare_digest(digest, hashlib.sha256(nonce).hexdigest().encode()):
+        return status(False, PathReason.MISMATCH, f"{views} are not the same folder: the kernel read another file.")
+    return status(True, PathReason.CONSISTENT, f"{views} are the same folder.")
+
+
+async def _ask_kernel(sandbox: SandboxClient, sweeper: Sweeper, path: str, digest_path: str) -> Cell:
+    session_id = new_session_id(4 * CELL_SECONDS)
+    code = f"""
+import hashlib
+with open({path!r}, "rb") as _file:
+    _digest = hashlib.sha256(_file.read()).hexdigest()
+with open({digest_path!r}, "w") as _file:
+    _file.write(_digest)
+"""
+    sweeper.add(session_id)
+    try:
+        await sandbox.create(session_id)
+        return await sandbox.execute(session_id, code, CELL_SECONDS)
+    finally:
+        # What cannot be deleted stays with the sweeper.
+        with contextlib.suppress(SandboxUnavailableError):
+            await asyncio.shield(_delete(sandbox, sweeper, session_id))
+
+
+async def _delete(sandbox: SandboxClient, sweeper: Sweeper, session_id: str) -> None:
+    await sandbox.delete(session_id)
+    sweeper.discard(session_id)
+
+
+async def _read_digest(workers: ImageWorkers, paths: TenantPaths, file: Relative) -> bytes | None:
+    give_up = time.monotonic() + VISIBLE_SECONDS
+    while True:
+        try:
+            return await workers.run(files.read, paths.folder, file, 1024)
+        except files.NotOursError:
+            if time.monotonic() >= give_up:
+                return None
+        except files.FileTooLargeError:
+            return None
+        await asyncio.sleep(0.1)
+
+
+def _write(paths: TenantPaths, file: Relative, nonce: bytes) -> None:
+    files.make_directory(paths.folder, CANARY)
+    # Canaries of an instance that was killed.
+    for entry in files.list_files(paths.folder, CANARY):
+        if time.time() - entry.stamp[0] / 1e9 > STALE_SECONDS:
+            files.remove_file(paths.folder, entry.path)
+    files.write(paths.folder, file, nonce)
+
+
+def _remove(paths: TenantPaths, *canary: Relative) -> None:
+    for file in canary:
+        try:
+            files.remove_file(paths.folder, file)
+        except OSError as error:
+            log.warning("cannot remove the canary %s: %s", file, error)
+
+
+def _problem(cell: Cell) -> str:
+    errors = [f"{o.get('ename')}: {o.get('evalue')}" for o in cell.outputs if o.get("output_type") == "error"]
+    return (errors[0] if errors else cell.status)[:300]

@@ -1,0 +1,221 @@
+"""The orchestrator as a whole: follows its configuration, keeps a `Tenant` for each tenant, and knows how it fares."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from typing import Any
+
+import httpx
+
+from s1vl_orchestrator import files
+from s1vl_orchestrator.admission import KeyRing
+from s1vl_orchestrator.config import Config, ConfigError
+from s1vl_orchestrator.engine import EngineClient
+from s1vl_orchestrator.errors import ApiError, ErrorCode
+from s1vl_orchestrator.images import ImageWorkers
+from s1vl_orchestrator.jobs import Place
+from s1vl_orchestrator.paths import ENGINE_COPIES
+from s1vl_orchestrator.sandbox import SandboxClient, Sweeper
+from s1vl_orchestrator.sources import POLL_SECONDS, Snapshot, Source, SourceError, read_snapshot
+from s1vl_orchestrator.telemetry import Metrics
+from s1vl_orchestrator.tenants import Tenant, WatchTimes
+from s1vl_orchestrator.workspace import EngineNames
+
+log = logging.getLogger(__name__)
+
+ENGINE_PROBE_SECONDS = 3.0
+STALE_COPIES_SECONDS = 2 * 3600
+"""Jobs end long before; what is older belongs to an instance that was killed."""
+
+
+class Service:
+    """Everything that lives as long as the process.
+
+    Attributes:
+        draining: Set at SIGTERM: no new requests, running ones finish.
+        active: Requests that are being served.
+    """
+
+    def __init__(self, source: Source, *, times: WatchTimes | None = None, poll_seconds: float = POLL_SECONDS) -> None:
+        self.metrics = Metrics()
+        self.workers = ImageWorkers()
+        self.draining = False
+        self.active = 0
+        self.snapshot: Snapshot | None = None
+        self.config_problem = "no configuration has been read yet"
+        self.engine_problem = "the engine has not been asked yet"
+        self.tenants: dict[str, Tenant] = {}
+        self._source = source
+        self._times = times or WatchTimes()
+        self._poll_seconds = poll_seconds
+        self._keys = KeyRing([])
+        # Only until the Secret is there: other instances would not share it, which costs cache hits and nothing else.
+        self._own_salt = secrets.token_bytes(32)
+        self._engine_http = httpx.AsyncClient(trust_env=False, limits=_limits(1000))
+        self._sandbox_http = httpx.AsyncClient(trust_env=False, limits=_limits(1000))
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Read the configuration once and begin to follow it. What is wrong with it is reported, not raised."""
+        await self._reload()
+        self._tasks = [asyncio.create_task(self._follow_config()), asyncio.create_task(self._follow_engine())]
+
+    async def close(self) -> None:
+        """Stop everything and close connections; sessions that are left are deleted where that is possible."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await asyncio.gather(*(tenant.close() for tenant in self.tenants.values()))
+        await self._engine_http.aclose()
+        await self._sandbox_http.aclose()
+        await self._source.close()
+        self.workers.close()
+
+    async def drain(self, seconds: float) -> None:
+        """Take no new requests and wait until the running ones are done, `seconds` at most."""
+        self.draining = True
+        log.info("draining: %d requests are running", self.active)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("%d requests are still running after %.0f s", self.active, seconds)
+
+    def enter(self) -> None:
+        """Count a request in. Raises ApiError `shutting_down` while draining."""
+        if self.draining:
+            raise ApiError(ErrorCode.SHUTTING_DOWN, "This instance is shutting down.", retry_after=1)
+        self.active += 1
+        self._idle.clear()
+
+    def leave(self) -> None:
+        """Count a request out."""
+        self.active -= 1
+        if not self.active:
+            self._idle.set()
+
+    def authenticate(self, authorization: str | None, api_key: str | None) -> Tenant:
+        """The tenant of a request: by `X-API-Key` or `Authorization: Bearer`, or the anonymous one without any key.
+
+        Raises:
+            ApiError: `unauthorized`, or `not_configured` while there is no configuration.
+        """
+        if self.snapshot is None:
+            raise ApiError(ErrorCode.NOT_CONFIGURED, f"Not configured: {self.config_problem}.", retry_after=5)
+        scheme, _, bearer = (authorization or "").partition(" ")
+        key = api_key or (bearer.strip() if scheme.lower() == "bearer" else "")
+        name: str | None
+        if key:
+            name = self._keys.tenant(key)
+        elif authorization:
+            name = None  # Some other scheme: meant as a credential, and not one.
+        else:
+            name = self.snapshot.config.anonymous_tenant or None
+        tenant = self.tenants.get(name) if name else None
+        if tenant is None:
+            problem = "The API key is not valid." if key or authorization else "An API key is required."
+            raise ApiError(ErrorCode.UNAUTHORIZED, f"{problem} Send Authorization: Bearer KEY or X-API-Key: KEY.")
+        return tenant
+
+    def describe(self) -> dict[str, Any]:
+        """The body of `GET /internal/tenants`."""
+        return {
+            "configVersion": self.snapshot.version if self.snapshot else "",
+            "message": self.config_problem,
+            "engine": {"ready": not self.engine_problem, "message": self.engine_problem},
+            "tenants": [tenant.describe() for tenant in self.tenants.values()],
+        }
+
+    async def _follow_config(self) -> None:
+        while True:
+            await asyncio.sleep(self._poll_seconds)
+            try:
+                await self._reload()
+            except Exception:  # One bad round must not end all following ones.
+                log.exception("following the configuration failed")
+
+    async def _reload(self) -> None:
+        try:
+            snapshot = await read_snapshot(self._source)
+        except (SourceError, ConfigError) as error:
+            problem = f"{'invalid configuration refused' if isinstance(error, ConfigError) else 'unreadable'}: {error}"
+            if problem != self.config_problem:
+                self.metrics.config_errors.inc()
+                log.error(  # noqa: TRY400 - the message says it all
+                    "%s; %s", problem, "the last valid one stays in use" if self.snapshot else "there is none yet"
+                )
+            self.config_problem = problem
+            return
+        self.config_problem = ""
+        if snapshot == self.snapshot:
+            return
+        await self._apply(snapshot)
+        log.info("configuration %s in use: tenants %s", snapshot.version[:12], ", ".join(self.tenants) or "none")
+
+    async def _apply(self, snapshot: Snapshot) -> None:
+        config = snapshot.config
+        engine = EngineClient(config.engine, self._engine_http, self.metrics)
+        self._keys = KeyRing(
+            (tenant.name, key) for tenant in config.tenants if (key := snapshot.secret(tenant.api_key_secret))
+        )
+        current: dict[str, Tenant] = {}
+        for item in config.tenants:
+            old = self.tenants.get(item.name)
+            key = snapshot.secret(item.sandbox.api_key_secret)
+            place = Place(
+                tenant=item.name,
+                config=config,
+                paths=config.paths(item),
+                engine=engine,
+                sandbox=SandboxClient(
+                    item.sandbox.url, key.decode() if key else None, self._sandbox_http, self.metrics
+                ),
+                sweeper=old.place.sweeper if old else Sweeper(),
+                names=EngineNames(snapshot.secret(config.cache_salt_secret) or self._own_salt, item.name),
+            )
+            tenant = old or Tenant(item, place, self.workers, self.metrics, self._times)
+            has_key = bool(snapshot.secret(item.api_key_secret)) or config.anonymous_tenant == item.name
+            tenant.update(item, place, has_key=has_key)
+            current[item.name] = tenant
+        gone = [tenant for name, tenant in self.tenants.items() if name not in current]
+        self.tenants, self.snapshot = current, snapshot
+        for tenant in gone:
+            await tenant.close()
+        await self.workers.run(_remove_stale_copies, config)
+
+    async def _follow_engine(self) -> None:
+        while True:
+            snapshot = self.snapshot
+            if snapshot is None:
+                self.engine_problem = "not configured"
+            else:
+                client = EngineClient(snapshot.config.engine, self._engine_http, self.metrics)
+                self.engine_problem = await client.ready()
+            await asyncio.sleep(ENGINE_PROBE_SECONDS if snapshot else self._poll_seconds)
+
+
+def _limits(connections: int) -> httpx.Limits:
+    return httpx.Limits(max_connections=connections, max_keepalive_connections=100, keepalive_expiry=30)
+
+
+def _remove_stale_copies(config: Config) -> None:
+    folder = config.tenants[0] if config.tenants else None
+    if folder is None:
+        return
+    root = config.paths(folder).root
+    jobs: dict[str, int] = {}
+    for entry in files.list_files(root, ENGINE_COPIES):
+        job = entry.path.relative_to(ENGINE_COPIES).parts[0]
+        jobs[job] = max(jobs.get(job, 0), entry.stamp[0])
+    for job, changed in jobs.items():
+        if time.time() - changed / 1e9 > STALE_COPIES_SECONDS:
+            try:
+                files.remove_tree(root, ENGINE_COPIES / job)
+            except OSError as error:
+                log.warning("cannot remove %s: %s", ENGINE_COPIES / job, error)
