@@ -94,11 +94,15 @@ def apply(kubeconfig: Path) -> None:
         raise Failure(f"applying the add-ons failed: {done.stderr.strip()}")
 
 
-def add_gpus(api: Api) -> None:
-    """Give the node GPUs that only the scheduler sees, as a device plugin would."""
+def gpu_patch() -> list[Object]:
+    """The JSON patch of a node's status that gives it the fake GPUs: only the scheduler sees them."""
     path = f"/status/%s/{GPU.replace('/', '~1')}"
-    patch = [{"op": "add", "path": path % kind, "value": str(GPUS)} for kind in ("capacity", "allocatable")]
-    api.request("PATCH", f"/api/v1/nodes/{NODE_NAME}/status", patch, "application/json-patch+json")
+    return [{"op": "add", "path": path % kind, "value": str(GPUS)} for kind in ("capacity", "allocatable")]
+
+
+def add_gpus(api: Api) -> None:
+    """Give the node the fake GPUs."""
+    api.request("PATCH", f"/api/v1/nodes/{NODE_NAME}/status", gpu_patch(), "application/json-patch+json")
 
 
 def node(api: Api) -> Check:

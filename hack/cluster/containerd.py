@@ -59,7 +59,7 @@ def images() -> set[str]:
 
 
 def import_image(archive: Path) -> None:
-    """Import a docker-archive or OCI archive; pods use the names written in it (`imagePullPolicy` Never or IfNotPresent).
+    """Import a docker-archive or OCI archive; pods use the names written in it.
 
     Raises:
         Failure: the cluster is not running, or containerd refused the archive.
