@@ -1,0 +1,250 @@
+"""Stand-ins for the two neighbours: vLLM's stream, and AIO's Jupyter API on processes that really run the code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, StreamingResponse
+
+SANDBOX_PATH = "/mnt/data/images"
+
+
+class _Quiet(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Any:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def served(app: Any, port: int = 0) -> AsyncIterator[str]:
+    """Serve an ASGI app on a free port; yields its URL."""
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=port, lifespan="off", log_config=None, timeout_graceful_shutdown=1
+    )
+    server = _Quiet(config)
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        if task.done():
+            task.result()
+        await asyncio.sleep(0.01)
+    bound = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{bound}"
+    finally:
+        server.should_exit = True
+        await task
+
+
+@dataclass
+class Fail:
+    """A scripted failure: an HTTP error, or with status 0 a stream that breaks, or with -1 one that hangs."""
+
+    status: int
+    message: str = "scripted"
+
+
+Step = str | Fail | Callable[[list[dict[str, Any]]], str]
+
+
+@dataclass
+class FakeEngine:
+    """vLLM's chat completions. Says the scripted turns, one per request, split at </think> as deepseek_r1 does."""
+
+    script: list[Step] = field(default_factory=list)
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    field_name: str = "reasoning"
+    obey_stop: bool = True
+    piece: int = 7
+    aborted: int = 0
+    finish: str = "stop"
+    prompt_tokens: int = 1000
+
+    def app(self) -> FastAPI:
+        app = FastAPI()
+
+        @app.get("/health")
+        async def health() -> JSONResponse:
+            return JSONResponse(None)
+
+        @app.post("/v1/chat/completions")
+        async def chat(request: Request) -> Any:
+            body = await request.json()
+            self.requests.append(body)
+            step = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+            if isinstance(step, Fail) and step.status > 0:
+                error = {"message": step.message, "type": "X", "param": None, "code": step.status}
+                return JSONResponse({"error": error}, step.status)
+            return StreamingResponse(self._stream(step, body), media_type="text/event-stream")
+
+        return app
+
+    async def _stream(self, step: Step, body: dict[str, Any]) -> AsyncIterator[bytes]:
+        def event(**more: Any) -> bytes:
+            return f"data: {json.dumps({'id': 'x', 'choices': [], **more})}\n\n".encode()
+
+        def delta(**delta: str) -> bytes:
+            return event(choices=[{"index": 0, "delta": delta, "finish_reason": None}])
+
+        done = False
+        try:
+            yield delta(role="assistant", content="")
+            if isinstance(step, Fail):
+                if step.status == -1:
+                    yield delta(reasoning="I am thinking")
+                    await asyncio.sleep(3600)
+                return
+            text = step if isinstance(step, str) else step(body["messages"])
+            if self.obey_stop:
+                ends = [at + len(stop) for stop in body.get("stop", []) if (at := text.find(stop)) >= 0]
+                text = text[: min(ends, default=len(text))]
+            reasoning, closed, content = text.partition("</think>")
+            if not closed:
+                reasoning, content = text, ""
+            for name, channel in ((self.field_name, reasoning), ("content", content)):
+                for at in range(0, len(channel), self.piece):
+                    yield delta(**{name: channel[at : at + self.piece]})
+                    await asyncio.sleep(0)
+            yield event(choices=[{"index": 0, "delta": {}, "finish_reason": self.finish, "stop_reason": None}])
+            done = True
+            yield event(
+                usage={"prompt_tokens": self.prompt_tokens, "completion_tokens": len(text) // 4, "total_tokens": 0}
+            )
+            yield b"data: [DONE]\n\n"
+        finally:
+            self.aborted += not done
+
+
+_WORKER = r"""
+import io, json, os, sys, contextlib, traceback, base64
+names = {"__name__": "__main__"}
+count = 0
+def display(png): outputs.append({"output_type": "display_data", "data": {"image/png": base64.b64encode(png).decode()}})
+names["display_png"] = display
+for line in sys.stdin:
+    request = json.loads(line)
+    outputs, out = [], io.StringIO()
+    status = "ok"; count += 1
+    try:
+        with contextlib.redirect_stdout(out):
+            exec(compile(request["code"], "<cell>", "exec"), names)
+    except BaseException as error:
+        status = "error"
+        failure = {"output_type": "error", "ename": type(error).__name__, "evalue": str(error),
+                   "traceback": traceback.format_exc().splitlines()}
+    if out.getvalue(): outputs.insert(0, {"output_type": "stream", "name": "stdout", "text": out.getvalue()})
+    if status == "error": outputs.append(failure)
+    print(json.dumps({"status": status, "outputs": outputs, "execution_count": count}), flush=True)
+"""
+
+
+class FakeSandbox:
+    """AIO's Jupyter API; each session is a Python process of its own that sees `mount` at `SANDBOX_PATH`."""
+
+    def __init__(self, mount: Path, key: str = "") -> None:
+        self.mount = mount
+        self.key = key
+        self.boot_id = secrets.token_hex(4)
+        self.sessions: dict[str, asyncio.subprocess.Process] = {}
+        self.opened = 0
+        self.max_sessions = 8
+        self.codes: list[str] = []
+        self.fail_deletes = 0
+        self.broken = False
+
+    async def kill(self, session_id: str) -> bool:
+        process = self.sessions.pop(session_id, None)
+        if process is None:
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        return True
+
+    async def close(self) -> None:
+        for session_id in list(self.sessions):
+            await self.kill(session_id)
+
+    def app(self) -> FastAPI:
+        app = FastAPI()
+
+        def answer(data: Any, status: int = 200, message: str = "ok") -> JSONResponse:
+            envelope = {"success": status == 200, "message": message, "data": data, "hint": None}
+            return JSONResponse(envelope, status)
+
+        @app.middleware("http")
+        async def guard(request: Request, call_next: Any) -> Any:
+            if self.broken:
+                return JSONResponse({"success": True, "data": {"status": "???"}})
+            if self.key and request.headers.get("x-aio-api-key") != self.key:
+                return answer(None, 401, "the API key is wrong")
+            return await call_next(request)
+
+        @app.get("/v1/sandbox")
+        async def info() -> JSONResponse:
+            return answer({"boot_id": self.boot_id})
+
+        @app.post("/v1/jupyter/sessions/create")
+        async def create(request: Request) -> JSONResponse:
+            body = await request.json()
+            if len(self.sessions) >= self.max_sessions:
+                return answer(None, 400, "session limit reached")
+            await self._start(body["session_id"])
+            return answer({"session_id": body["session_id"]})
+
+        @app.get("/v1/jupyter/sessions")
+        async def sessions() -> JSONResponse:
+            return answer({"sessions": {name: {} for name in self.sessions}})
+
+        @app.delete("/v1/jupyter/sessions/{session_id}")
+        async def delete(session_id: str) -> JSONResponse:
+            if self.fail_deletes:
+                self.fail_deletes -= 1
+                return answer(None, 503, "scripted")
+            return answer(None) if await self.kill(session_id) else answer(None, 404, "there is no such session")
+
+        @app.post("/v1/jupyter/execute")
+        async def execute(request: Request) -> JSONResponse:
+            body = await request.json()
+            self.codes.append(body["code"])
+            if body["session_id"] not in self.sessions:
+                await self._start(body["session_id"])
+            return answer(await self._run(self.sessions[body["session_id"]], body["code"], body["timeout"]))
+
+        return app
+
+    async def _start(self, session_id: str) -> None:
+        self.sessions[session_id] = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-u",
+            "-c",
+            _WORKER,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=2**26,
+        )
+        self.opened += 1
+
+    async def _run(self, process: asyncio.subprocess.Process, code: str, seconds: float) -> dict[str, Any]:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        inside = code.replace(SANDBOX_PATH, str(self.mount))
+        process.stdin.write(json.dumps({"code": inside}).encode() + b"\n")
+        try:
+            async with asyncio.timeout(seconds):
+                line = await process.stdout.readline()
+        except TimeoutError:
+            return {"status": "timeout", "outputs": [], "execution_count": None}
+        if not line:
+            return {"status": "error", "outputs": [], "execution_count": None, "state_lost": True}
+        result: dict[str, Any] = json.loads(line.decode().replace(str(self.mount), SANDBOX_PATH))
+        return result
