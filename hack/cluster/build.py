@@ -100,7 +100,7 @@ def find_go() -> tuple[Path, str]:
         Failure: there is none.
     """
     on_path = shutil.which("go")
-    for go in ([Path(on_path)] if on_path else []) + sorted((paths.CACHE / "go").glob("*/bin/go"), reverse=True):
+    for go in ([Path(on_path)] if on_path else []) + sorted((paths.CACHE / "go").glob("*/go/bin/go"), reverse=True):
         version = go_version(go)
         if version and tuple(int(part) for part in version[2:].split(".")[:2]) >= GO_MINIMUM:
             return go, version
