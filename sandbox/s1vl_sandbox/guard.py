@@ -7,12 +7,14 @@ import hmac
 from collections.abc import Iterable
 from urllib.parse import parse_qs
 
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from s1vl_sandbox.envelope import failure
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
+_TOO_LARGE = f"the body is over {MAX_BODY_BYTES} bytes; put data into a file on the shared volume instead"
 
 
 def presented_keys(headers: Iterable[tuple[bytes, bytes]], query: bytes) -> list[bytes]:
@@ -60,35 +62,17 @@ class Guard:
         headers = dict(scope["headers"])
         declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > MAX_BODY_BYTES:
-            await self._too_large(scope, receive, send)
+            await JSONResponse(failure(_TOO_LARGE), 413)(scope, receive, send)
             return
         received = 0
-        started = False
 
         async def counting_receive() -> Message:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
             if received > MAX_BODY_BYTES:
-                raise _BodyTooLargeError
+                # Raised inside of the application, whose error handlers make the answer of it.
+                raise HTTPException(413, _TOO_LARGE)
             return message
 
-        async def noting_send(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
-        try:
-            await self._app(scope, counting_receive, noting_send)
-        except _BodyTooLargeError:
-            if started:
-                raise
-            await self._too_large(scope, receive, send)
-
-    async def _too_large(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = failure(f"the body is over {MAX_BODY_BYTES} bytes", "put data into a file on the shared volume instead")
-        await JSONResponse(body, 413)(scope, receive, send)
-
-
-class _BodyTooLargeError(Exception):
-    pass
+        await self._app(scope, counting_receive, send)

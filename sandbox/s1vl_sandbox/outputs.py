@@ -133,8 +133,11 @@ def cut_mime(data: dict[str, Any], text_limit: int, rich_limit: int) -> tuple[di
 
 
 def _size(value: Any) -> int:
-    if isinstance(value, str | bytes | bytearray):
+    """Characters that a value has on the wire."""
+    if isinstance(value, str):
         return len(value)
+    if isinstance(value, bytes | bytearray):
+        return (len(value) + 2) // 3 * 4  # it will be base64
     return len(repr(value))
 
 

@@ -34,6 +34,7 @@ class KernelPool:
         self._ready: deque[Kernel] = deque()
         self._waiting: deque[asyncio.Future[Kernel]] = deque()
         self._starting: set[asyncio.Task[None]] = set()
+        self._borrowed: set[Kernel] = set()
         self._all: set[Kernel] = set()
         self._retry: asyncio.TimerHandle | None = None
         self._closed = False
@@ -81,14 +82,24 @@ class KernelPool:
                 self._offer(future.result())
             raise
 
+    def borrow(self) -> Kernel | None:
+        """Take a ready kernel to run code of the server's own in it; then :meth:`give_back` or :meth:`release` it."""
+        if not self._ready:
+            return None
+        kernel = self._ready.popleft()
+        self._borrowed.add(kernel)
+        return kernel
+
     def give_back(self, kernel: Kernel) -> None:
-        """Put back a kernel that ran nothing but the server's own readiness code."""
+        """Put a borrowed kernel back."""
+        self._borrowed.discard(kernel)
         self._offer(kernel)
 
     async def release(self, kernel: Kernel, cause: KillCause) -> None:
         """End a kernel, whoever had it."""
         first = kernel in self._all
         self._all.discard(kernel)
+        self._borrowed.discard(kernel)
         await kernel.kill(cause)
         if first and kernel.killed_for is not None:
             self._metrics.kills.labels(kernel.killed_for.value).inc()
@@ -115,7 +126,7 @@ class KernelPool:
         if self._closed or self._retry is not None:
             return
         waiting = sum(not future.done() for future in self._waiting)
-        missing = waiting + self._warm - len(self._ready) - len(self._starting)
+        missing = waiting + self._warm - len(self._ready) - len(self._borrowed) - len(self._starting)
         for _ in range(min(missing, self._most_starts - len(self._starting))):
             task = asyncio.create_task(self._start_one())
             self._starting.add(task)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from s1vl_sandbox.kernel import CellStatus, KernelStartError, KillCause
+from s1vl_sandbox.kernel import CellStatus, KillCause
 from s1vl_sandbox.pool import KernelPool
 from s1vl_sandbox.sessions import Sessions
 
@@ -47,16 +47,13 @@ class Readiness:
             return self._verdict
 
     async def _check(self) -> Verdict:
-        if not self._pool.size:
+        kernel = self._pool.borrow()
+        if kernel is None:
             if self._sessions.now() - self._sessions.last_success < _RECENT_SUCCESS_SECONDS:
                 return Verdict(True, "a cell ended well within the last 10 s")
             if self._pool.last_error is not None:
                 return Verdict(False, f"kernels do not start: {self._pool.last_error}")
             return Verdict(False, "a kernel is starting")
-        try:
-            kernel, _ = await self._pool.acquire()
-        except KernelStartError as error:
-            return Verdict(False, str(error))
         result = await kernel.run("1 + 1", _PROBE_TIMEOUT_SECONDS, silent=True)
         if result.status is not CellStatus.OK:
             await self._pool.release(kernel, KillCause.UNHEALTHY)
