@@ -201,8 +201,8 @@ class EngineClient:
                     for choice in event.get("choices") or ():
                         delta = choice.get("delta") or {}
                         # `reasoning` since 0.16, `reasoning_content` before; between them both, with equal text.
-                        reasoning = delta.get("reasoning") or delta.get("reasoning_content") or ""
-                        content = delta.get("content") or ""
+                        reasoning = _text(delta.get("reasoning") or delta.get("reasoning_content"))
+                        content = _text(delta.get("content"))
                         if first is None and (reasoning or content):
                             first = time.monotonic() - began
                         if text.cut:
@@ -258,6 +258,10 @@ class EngineClient:
                     yield _event(data)
         except httpx.TransportError as error:
             raise _TryAgainError("connection", f"{type(error).__name__}: {error}") from error
+
+
+def _text(piece: Any) -> str:
+    return piece.encode(errors="replace").decode() if isinstance(piece, str) else ""
 
 
 def _loop_time(monotonic: float) -> float:

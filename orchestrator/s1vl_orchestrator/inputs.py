@@ -17,8 +17,9 @@ from s1vl_orchestrator.images import (
     read_picture,
 )
 from s1vl_orchestrator.paths import OutsideTenantError, Relative, TenantPaths
-from s1vl_orchestrator.requests import Prompt
+from s1vl_orchestrator.requests import Prompt, printable
 
+_SHOWN_CHARS = 300
 NOT_FOUND = "There is no picture at {path}."
 
 
@@ -102,7 +103,7 @@ def _find(prompt: Prompt, paths: TenantPaths) -> list[_Found]:
         elif paired:
             found.append(_Found(None, embedded[index], None, frozenset([index])))
         else:
-            raise ApiError(ErrorCode.IMAGE_NOT_FOUND, NOT_FOUND.format(path=path), {"path": path})
+            raise ApiError(ErrorCode.IMAGE_NOT_FOUND, NOT_FOUND.format(path=_shown(path)), {"path": _shown(path)})
     named = {at for item in found for at in item.embedded}
     for at, content in enumerate(embedded):
         if at not in named:
@@ -118,6 +119,11 @@ def _read(path: str, paths: TenantPaths) -> tuple[Relative, bytes] | None:
         return None
     except files.FileTooLargeError as error:
         raise _invalid(path, error) from error
+
+
+def _shown(path: str) -> str:
+    """A path as it can be said in an answer: short, and without what UTF-8 does not have."""
+    return printable(path if len(path) <= _SHOWN_CHARS else f"{path[:_SHOWN_CHARS]}...")
 
 
 def _invalid(what: str, error: Exception) -> ApiError:

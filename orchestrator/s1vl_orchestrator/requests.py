@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -100,8 +101,9 @@ def parse_body(body: bytes) -> ProcessRequest:
         ApiError: `invalid_request` with the fields at fault.
     """
     try:
-        raw = json.loads(body, parse_constant=_no_constant)
-        return ProcessRequest.model_validate(raw)
+        raw = json.loads(body, parse_constant=_no_constant, parse_float=_finite)
+        request = ProcessRequest.model_validate(raw)
+        json.dumps(request.metadata, ensure_ascii=False).encode()  # It must be possible to return it.
     except ValidationError as error:
         # Without the values: they may be pictures.
         found = [
@@ -113,7 +115,8 @@ def parse_body(body: bytes) -> ProcessRequest:
         ) from error
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
-        raise ApiError(ErrorCode.INVALID_REQUEST, f"The body is not JSON: {reason}") from error
+        raise ApiError(ErrorCode.INVALID_REQUEST, f"The body is not JSON: {printable(reason)}") from error
+    return request
 
 
 def to_prompt(request: ProcessRequest) -> Prompt:
@@ -153,6 +156,11 @@ def to_prompt(request: ProcessRequest) -> Prompt:
     return Prompt(messages, embedded, list(request.image_path_list))
 
 
+def printable(text: str) -> str:
+    """Replace lone surrogates, which JSON's escapes can name and UTF-8 cannot carry."""
+    return text.encode(errors="replace").decode()
+
+
 def _parts(parts: list[Any], embedded: list[str]) -> list[str | Embedded]:
     found: list[str | Embedded] = []
     for part in parts:
@@ -161,9 +169,15 @@ def _parts(parts: list[Any], embedded: list[str]) -> list[str | Embedded]:
             embedded.append(part.image_url if isinstance(part.image_url, str) else part.image_url.url)
         else:
             text = part if isinstance(part, str) else part.text
-            # Lone surrogates cannot travel on as UTF-8.
-            found.append(text.encode(errors="replace").decode())
+            found.append(printable(text))
     return found
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"the number {digits[:40]} is too large")
+    return number
 
 
 def _no_constant(name: str) -> NoReturn:

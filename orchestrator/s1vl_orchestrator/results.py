@@ -55,7 +55,8 @@ def read_cell(cell: Cell, limit: int) -> CellOutput:
                 texts.append(_text(data["text/plain"]) + "\n")
         elif kind == "error":
             texts.append(_error(output))
-    text = _ANSI.sub("", "".join(texts)).strip("\n")
+    # Hostile code can print lone surrogates, which cannot travel on as UTF-8.
+    text = _ANSI.sub("", "".join(texts)).strip("\n").encode(errors="replace").decode()
     paths = dict.fromkeys(match[0] for match in _PATH.finditer(text[:200_000]))
     return CellOutput(head_tail(text, limit), tuple(paths)[:_MAX_PATHS], tuple(displayed[:_MAX_DISPLAYED]))
 

@@ -21,7 +21,7 @@ from s1vl_orchestrator.app import create_app, create_management_app
 from s1vl_orchestrator.service import Service
 from s1vl_orchestrator.sources import FileSource
 from s1vl_orchestrator.tenants import WatchTimes
-from tests.component.orchestrator.fakes import FakeEngine, FakeSandbox, served
+from tests.component.orchestrator.fakes import FakeEngine, FakeSandbox, served, stop_all
 
 TIMES = WatchTimes(canary=0.5, probe=0.1, retry_first=0.05, retry_most=0.2, orphans=0.2)
 
@@ -187,3 +187,5 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
             await world.service.close()
             for box in sandboxes.values():
                 await box.close()
+            await world.http.aclose()
+            stop_all()

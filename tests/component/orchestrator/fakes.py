@@ -25,6 +25,15 @@ class _Quiet(uvicorn.Server):
         yield
 
 
+_running: list[uvicorn.Server] = []
+
+
+def stop_all() -> None:
+    """Tell all servers to stop, so that they do it at the same time."""
+    for server in _running:
+        server.should_exit = True
+
+
 @contextlib.asynccontextmanager
 async def served(app: Any, port: int = 0) -> AsyncIterator[str]:
     """Serve an ASGI app on a free port; yields its URL."""
@@ -33,6 +42,7 @@ async def served(app: Any, port: int = 0) -> AsyncIterator[str]:
     )
     server = _Quiet(config)
     task = asyncio.create_task(server.serve())
+    _running.append(server)
     while not server.started:
         if task.done():
             task.result()
@@ -43,6 +53,7 @@ async def served(app: Any, port: int = 0) -> AsyncIterator[str]:
     finally:
         server.should_exit = True
         await task
+        _running.remove(server)
 
 
 @dataclass

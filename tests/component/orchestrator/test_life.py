@@ -1,0 +1,259 @@
+"""Disconnects, leaks, reloads, shutdown, metrics and logs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from s1vl_orchestrator.app import create_app
+from s1vl_orchestrator.service import Service
+from s1vl_orchestrator.sources import FileSource, KubernetesSource, read_snapshot
+from s1vl_orchestrator.telemetry import redact
+from tests.component.orchestrator.conftest import World, code, final, image, png, text, until
+from tests.component.orchestrator.fakes import Fail, served
+
+SLOW = "import time\nopen(output_dir + '/started', 'w').close()\ntime.sleep(60)"
+
+
+def job_sessions(world: World) -> list[str]:
+    return list(world.sandboxes["chem"].sessions)
+
+
+async def hang_up_when(world: World, ready: str) -> None:
+    """Start a request and close its connection once a condition holds."""
+    conditions = {
+        "thinking": lambda: world.engine.requests,
+        "executing": lambda: list(world.folder().glob(".s1vl/jobs/*/output/started")),
+    }
+    task = asyncio.create_task(world.ask(text(), image(png())))
+    await until(conditions[ready], ready)
+    task.cancel()
+
+
+@pytest.mark.parametrize(("step", "moment"), [(Fail(-1), "thinking"), (code(SLOW), "executing")])
+async def test_a_client_that_hangs_up_leaves_nothing(world: World, step: Fail | str, moment: str) -> None:
+    world.engine.script = [step]
+    await hang_up_when(world, moment)
+    chem = world.service.tenants["chem"]
+    await until(lambda: chem.admission.running == 0, "the place to be free")
+    await until(lambda: not world.jobs() and not world.copies(), "the files to go")
+    await until(lambda: not job_sessions(world), "the session to go")
+    if moment == "thinking":
+        await until(lambda: world.engine.aborted, "the engine's request to be aborted")
+
+
+async def test_a_deletion_that_fails_is_swept(world: World) -> None:
+    world.engine.script = [code("print(1)"), final("ok")]
+
+    def fail_then_answer(_: object) -> str:
+        world.sandboxes["chem"].fail_deletes = 3
+        return final("ok")
+
+    world.engine.script = [code("print(1)"), fail_then_answer]
+    await world.answer(text(), image(png()))
+    await until(lambda: world.sandboxes["chem"].fail_deletes == 0 and not job_sessions(world), "the sweeper")
+
+
+async def test_sessions_of_dead_instances_are_swept(world: World) -> None:
+    box = world.sandboxes["chem"]
+    await box._start("s1vl-1-orphan")
+    await box._start("somebody-elses")
+    await until(lambda: "s1vl-1-orphan" not in box.sessions, "the orphan to go")
+    assert "somebody-elses" in box.sessions
+
+
+async def test_many_jobs_at_once_leave_nothing(world: World) -> None:
+    world.engine.script = [final("ok")]
+    answers = await asyncio.gather(*(world.answer(text(), image(png())) for _ in range(12)))
+    assert {a["answer"] for a in answers} == {"ok"}
+    assert len({a["id"] for a in answers}) == 12
+    world.assert_clean()
+    await until(lambda: not job_sessions(world))
+
+
+async def test_tenants_come_and_go_without_a_restart(world: World) -> None:
+    world.engine.script = [final("ok")]
+    bio = world.config["tenants"].pop()
+    world.write_config()
+    await until(lambda: list(world.service.tenants) == ["chem"])
+    assert (await world.ask(text(), image(png()), key="key-bio")).status_code == 401
+    world.config["tenants"].append(bio)
+    world.write_config()
+    await until(lambda: "bio" in world.service.tenants and world.service.tenants["bio"].status.consistent)
+    assert (await world.ask(text(), image(png()), key="key-bio")).status_code == 200
+
+
+async def test_a_key_is_replaced_without_a_restart(world: World, tmp_path: Path) -> None:
+    secret = tmp_path / "secrets/demo-tenant-bio/apiKey"
+    secret.write_text("new-key")
+    await until(lambda: world.service._keys.tenant("new-key") == "bio")
+    assert (await world.ask(text(), image(png()), key="key-bio")).status_code == 401
+    secret.unlink()
+    await until(lambda: not world.service.tenants["bio"].has_key)
+    assert (await world.tenants())["tenants"][1]["reason"] == "KeyMissing"
+    assert (await world.ask(text(), image(png()), key="new-key")).status_code == 401
+    # The other tenant is none the wiser.
+    assert (await world.ask(text(), image(png()), key="key-chem")).status_code == 200
+
+
+async def test_an_invalid_configuration_is_refused_and_said(world: World) -> None:
+    version = (await world.tenants())["configVersion"]
+    good = world.config_file.read_text()
+    world.config_file.write_text(good.replace("maxTurns: 8", "maxTurns: many"))
+    await until(lambda: world.service.config_problem)
+    body = await world.tenants()
+    assert body["configVersion"] == version
+    assert "limits.maxTurns" in body["message"]
+    assert (await world.ask(text(), image(png()))).status_code == 200
+    world.config_file.write_text(good)
+    await until(lambda: not world.service.config_problem)
+
+
+async def test_not_ready_before_a_configuration(tmp_path: Path) -> None:
+    service = Service(FileSource(tmp_path / "absent.yaml", tmp_path), poll_seconds=0.05)
+    await service.start()
+    try:
+        async with served(create_app(service)) as url, httpx.AsyncClient(base_url=url) as http:
+            assert (await http.get("/healthz")).status_code == 200
+            assert (await http.get("/readyz")).status_code == 503
+            refused = await http.post("/process", json={})
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "not_configured")
+    finally:
+        await service.close()
+
+
+async def test_draining_finishes_what_runs(world: World) -> None:
+    world.engine.script = [code("import time; time.sleep(1); print(1)"), final("finished")]
+    running = asyncio.create_task(world.answer(text(), image(png())))
+    await until(lambda: world.service.active)
+    drained = asyncio.create_task(world.service.drain(60))
+    await until(lambda: world.service.draining)
+    assert (await world.http.get("/readyz")).status_code == 503
+    refused = await world.ask(text(), image(png()))
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "shutting_down")
+    await drained
+    assert (await running)["answer"] == "finished"
+
+
+async def test_sigterm_finishes_the_running_job(world: World, tmp_path: Path) -> None:
+    """The real process, both ports, and a signal in the middle of a cell."""
+    log = (tmp_path / "log").open("w+b")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "s1vl_orchestrator", "--config", world.config_file, "--secrets-dir", tmp_path / "secrets",
+        "--host", "127.0.0.1", "--port", "0", "--management-port", "0",
+        stderr=log,
+    )  # fmt: skip
+    try:
+
+        def port() -> str:
+            found = [line for line in (tmp_path / "log").read_text().splitlines() if "Uvicorn running on" in line]
+            return found[0].split("http://")[1].split(" ")[0] if len(found) > 1 else ""
+
+        address = await until(port, "both ports")
+        async with httpx.AsyncClient(base_url=f"http://{address}", timeout=60) as http:
+
+            async def served_already() -> bool:
+                return (await http.get("/readyz")).status_code == 200 and (
+                    await http.post("/process", json={"messages": [text(), image(png())]})
+                ).status_code == 200
+
+            for _ in range(100):
+                if await served_already():
+                    break
+                await asyncio.sleep(0.1)
+            else:
+                raise AssertionError((tmp_path / "log").read_text())
+            body = {"messages": [text(), image(png())]}
+            slow = "import time\nopen(output_dir + '/started', 'w').close()\ntime.sleep(2)\nprint(1)"
+            world.engine.script = [code(slow), final("finished")]
+            job = asyncio.create_task(http.post("/process", json=body))
+            await until(lambda: list(world.folder().glob(".s1vl/jobs/*/output/started")), "the cell to run")
+            process.send_signal(signal.SIGTERM)
+            assert (await job).json()["answer"] == "finished"
+        assert await asyncio.wait_for(process.wait(), 30) == 0
+    finally:
+        if process.returncode is None:
+            os.kill(process.pid, signal.SIGKILL)
+            await process.wait()
+        log.close()
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert any(line["message"].startswith("job done") and line["job_id"] and line["request_id"] for line in lines)
+    await until(lambda: not job_sessions(world), "the sessions to go")
+
+
+async def test_metrics_and_request_ids(world: World) -> None:
+    response = await world.ask(text(), image(png()))
+    assert response.headers["x-request-id"]
+    echoed = await world.http.get("/healthz", headers={"X-Request-Id": "mine-1"})
+    assert echoed.headers["x-request-id"] == "mine-1"
+    metrics = (await world.http.get("/metrics")).text
+    for line in (
+        's1vl_jobs_total{stop_reason="answer",tenant="chem"} 1.0',
+        's1vl_paths_consistent{tenant="chem"} 1.0',
+        's1vl_jobs_running{tenant="chem"} 0.0',
+        "s1vl_engine_turn_seconds_count 1.0",
+    ):
+        assert line in metrics
+
+
+async def test_openapi_has_the_request(world: World) -> None:
+    schema = (await world.http.get("/openapi.json")).json()
+    assert schema["components"]["schemas"]["ProcessRequest"]["properties"]["image_path_list"]
+    assert (await world.http.get("/docs")).status_code == 200
+
+
+async def test_logs_have_no_pictures_and_no_keys(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "s1vl_orchestrator")
+    await world.answer(text(), image(png()), key="key-chem")
+    assert "key-chem" not in caplog.text
+    assert "iVBOR" not in caplog.text
+    assert redact("x" * 500) == "<500 characters of base64>"
+
+
+async def test_without_a_place_for_copies_pictures_travel_as_base64(world: World) -> None:
+    (world.root / ".s1vl").write_text("in the way")
+    await world.answer(text(), image(png()))
+    [part] = [p for p in world.engine.requests[0]["messages"][1]["content"] if p["type"] == "image_url"]
+    assert part["image_url"]["url"].startswith("data:image/png;base64,")
+
+
+async def test_configuration_through_the_kubernetes_api(world: World, tmp_path: Path) -> None:
+    import base64
+
+    from fastapi import FastAPI, Request
+    from fastapi.responses import JSONResponse
+
+    api = FastAPI()
+    seen = []
+
+    @api.get("/api/v1/namespaces/ns/{resource}/{name}")
+    async def get(resource: str, name: str, request: Request) -> JSONResponse:
+        seen.append((resource, name, request.headers["authorization"]))
+        if resource == "configmaps":
+            return JSONResponse({"data": {"config.yaml": world.config_file.read_text()}})
+        if name == "demo-tenant-bio":
+            return JSONResponse({}, 404)
+        if name == "demo-sandbox-bio":
+            return JSONResponse({}, 403)
+        value = base64.b64encode(b"value").decode()
+        return JSONResponse({"data": {"apiKey": value, "cacheSalt": value}})
+
+    token = tmp_path / "token"
+    token.write_text("t0ken")
+    async with served(api) as url:
+        source = KubernetesSource("ns", "demo-orchestrator", httpx.AsyncClient(base_url=url), token)
+        snapshot = await read_snapshot(source)
+        await source.close()
+    chem, bio = snapshot.config.tenants
+    assert snapshot.secret(chem.api_key_secret) == b"value"
+    assert snapshot.secret(bio.api_key_secret) is None
+    assert snapshot.secret(bio.sandbox.api_key_secret) is None
+    assert ("configmaps", "demo-orchestrator", "Bearer t0ken") in seen
