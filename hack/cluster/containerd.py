@@ -53,6 +53,15 @@ def ctr(*args: str, timeout: float = 600) -> str:
     return done.stdout
 
 
+def answers() -> bool:
+    """Whether containerd runs and answers; its socket's file may be left from a killed one."""
+    try:
+        ctr("version")
+    except Failure:
+        return False
+    return True
+
+
 def images() -> set[str]:
     """The names of the images that the cluster has."""
     return set(ctr("images", "list", "-q").split())

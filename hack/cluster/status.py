@@ -25,7 +25,8 @@ def _process_check(name: str, api: Api, nodes: dict[str, Check]) -> Check:
         try:
             said = api.request("GET", path).get("text", "")
         except ApiError as error:
-            return Check(False, str(error))
+            failed = [line for line in str(error).splitlines() if line.startswith("[-]")]
+            return Check(False, ", ".join(failed) or str(error))
         return Check(said == "ok", said)
     if name == "containerd":
         try:

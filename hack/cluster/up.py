@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from hack.cluster import addons, host, network, paths
+from hack.cluster import addons, containerd, host, network, paths
 from hack.cluster.api import Api
 from hack.cluster.build import ensure_all
 from hack.cluster.components import KUBELET_PORT, ControlPlane, Node
@@ -91,7 +91,7 @@ def up() -> None:
 def is_healthy() -> bool:
     """Whether every process runs and every add-on works."""
     wanted = {program.name for program in this_node().programs()}
-    if set(Processes(paths.STATE).recorded()) < wanted:
+    if not wanted <= set(Processes(paths.STATE).recorded()):
         return False
     api = Api(paths.KUBECONFIG)
     return api.ready() and all(check.ok for check in addons.checks(api).values())
@@ -153,7 +153,7 @@ def _start(node: Node) -> None:
         host.bind(paths.STATE / "kubelet", node.kubelet_root)
     with step("etcd, kube-apiserver, containerd"):
         start("etcd", "containerd", "kube-apiserver")
-        processes.wait("containerd's socket", "containerd", paths.CONTAINERD_ADDRESS.exists, 60)
+        processes.wait("containerd to answer", "containerd", containerd.answers, 60)
         addons.import_images()
         processes.wait("kube-apiserver to be ready", "kube-apiserver", api.ready, 120)
     with step("kubelet, kube-proxy, controllers, scheduler"):
