@@ -110,6 +110,7 @@ class KernelFactory:
         output_limits: Bounds of each cell's output.
         context: ZeroMQ context of the server.
         matplotlib_cache: Folder whose files are copied into each kernel's matplotlib cache, if it exists.
+        pids: Every kernel process from its first moment to its last, those that are still starting included.
     """
 
     root: Path
@@ -117,6 +118,7 @@ class KernelFactory:
     output_limits: OutputLimits
     context: zmq.asyncio.Context
     matplotlib_cache: Path
+    pids: set[int] = field(default_factory=set)
 
     async def start(self) -> Kernel:
         """Start a kernel and wait until it answers.
@@ -181,6 +183,7 @@ class Kernel:
                 stderr=log,
                 start_new_session=True,
             )
+        self._factory.pids.add(self._process.pid)
         self._exit = asyncio.create_task(self._process.wait(), name=f"kernel {self.id} exit")
         self._connect(info)
         await self._wait_until_ready()
@@ -370,6 +373,7 @@ class Kernel:
             # Also after a natural death: its children are still in its group.
             await asyncio.to_thread(kill_tree, self._process.pid)
             await self._exit
+            self._factory.pids.discard(self._process.pid)
         for reader in self._readers:
             reader.cancel()
         if self._client is not None:

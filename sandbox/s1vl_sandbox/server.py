@@ -61,7 +61,7 @@ class Server:
         # A kernel binds its sockets some time after we start to connect to them.
         self._context.setsockopt(zmq.RECONNECT_IVL, 20)
         self.root = Path(tempfile.mkdtemp(prefix="s1vl-", dir=settings.state_dir))
-        factory = KernelFactory(
+        factory = self.factory = KernelFactory(
             self.root / "k", self._limits, self._output_limits, self._context, self.root / "matplotlib"
         )
         factory.root.mkdir(mode=0o700)
@@ -118,10 +118,10 @@ class Server:
                 _log.info("session expired", extra={"session_id": name})
 
     async def _end_strays(self) -> None:
-        """End what outlived its kernel. Only what two looks in a row found: a kernel's start takes a moment."""
+        """End what outlived its kernel. Only what two looks in a row found: starting a process and noting its id takes a moment."""
         suspects: set[int] = set()
         while True:
             await asyncio.sleep(_STRAYS_INTERVAL_SECONDS)
-            strangers = children() - self.pool.pids
+            strangers = children() - self.factory.pids
             self.metrics.strays.inc(end_children(strangers & suspects))
             suspects = strangers

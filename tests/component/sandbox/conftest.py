@@ -114,7 +114,7 @@ def runner() -> Runner:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def sandbox() -> AsyncIterator[Sandbox]:
     """One server for all tests that need nothing special; each uses sessions of its own."""
-    async with run_sandbox(max_sessions=20) as running:
+    async with run_sandbox(max_sessions=20, warm_kernels=2) as running:
         yield running
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
@@ -66,7 +67,7 @@ async def test_the_key(runner: Runner) -> None:
 
 async def test_readiness_uses_no_session_and_keeps_the_kernel(sandbox: Sandbox) -> None:
     before = sandbox.server.pool.pids
-    await eventually(lambda: sandbox.server.pool.size == 1)
+    await eventually(lambda: sandbox.server.pool.size == 2)
     for _ in range(5):
         assert (await sandbox.http.get("/readyz")).status_code == 200
     assert sandbox.server.pool.pids >= before
@@ -95,6 +96,20 @@ async def test_readiness_says_why_kernels_do_not_start(runner: Runner, monkeypat
         assert await sandbox.session_ids() == {"takes the warm one"}
         monkeypatch.undo()
         await sandbox.ready()
+
+
+async def test_kernels_are_known_from_their_first_moment(runner: Runner) -> None:
+    """Else the search for strays would end those that take long to start."""
+    async with runner(warm_kernels=2, max_sessions=4) as sandbox:
+        before = children() - sandbox.server.factory.pids
+        cells = asyncio.gather(*(sandbox.execute("1", f"s{n}") for n in range(4)))
+        unknown: set[int] = set()
+        while not cells.done():
+            await asyncio.sleep(0.05)
+            now = children() - sandbox.server.factory.pids - before
+            assert not now & unknown, "the same process was unknown in two looks"
+            unknown = now
+        await cells
 
 
 async def test_shutdown_leaves_no_process(runner: Runner) -> None:
