@@ -28,6 +28,7 @@ POLICY_CHAIN = "S1VL-POLICY"
 FORWARD_CHAIN = "S1VL-FORWARD"
 OWNED_CHAINS = re.compile(r"^(KUBE|CNI|S1VL)-")
 AGENT_NFT_TABLES = ("kube-network-policies", "kube-network-policies-dnscache")
+CNI_RESULTS = Path("/var/lib/cni/results")
 BRIDGE_NETFILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 
 # mangle comes before filter: no rule that accepts in filter, ours or kube-proxy's or Docker's, passes by a policy
@@ -127,9 +128,9 @@ def remove() -> None:
             subprocess.run(["nft", "delete", "table", "inet", table], capture_output=True, check=False)
     if _succeeds("ip", "link", "show", BRIDGE):
         _run("ip", "link", "delete", BRIDGE)
-    results = Path("/var/lib/cni/results")
-    for stale in results.glob("s1vl-cluster-*") if results.exists() else ():
-        stale.unlink(missing_ok=True)
+    for result in CNI_RESULTS.glob("*"):
+        if f"{paths.RUN}/".encode() in result.read_bytes():  # names the pod's network namespace
+            result.unlink()
 
 
 def cni_config() -> dict[str, object]:
