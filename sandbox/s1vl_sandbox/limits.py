@@ -1,11 +1,12 @@
-"""Resource limits that a kernel process puts on itself before any user code runs."""
+"""Resource limits that a kernel process puts on itself before any user code runs.
+
+Every kernel imports this module: it must stay light.
+"""
 
 from __future__ import annotations
 
 import resource
 from dataclasses import asdict, dataclass
-
-from s1vl_sandbox.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -23,16 +24,6 @@ class KernelLimits:
     file_bytes: int
     open_files: int
     processes: int
-
-    @classmethod
-    def from_settings(cls, settings: Settings) -> KernelLimits:
-        """Take the limits out of the settings."""
-        return cls(
-            memory_bytes=settings.kernel_memory_bytes,
-            file_bytes=settings.kernel_file_bytes,
-            open_files=settings.kernel_open_files,
-            processes=settings.kernel_processes,
-        )
 
     def apply(self) -> None:
         """Set the limits, soft and hard, on the calling process. They can never be raised again by it.

@@ -52,7 +52,12 @@ class Server:
         self.settings = settings
         self.boot_id = uuid.uuid4().hex
         self.metrics = Metrics()
-        self._limits = KernelLimits.from_settings(settings)
+        self._limits = KernelLimits(
+            memory_bytes=settings.kernel_memory_bytes,
+            file_bytes=settings.kernel_file_bytes,
+            open_files=settings.kernel_open_files,
+            processes=settings.kernel_processes,
+        )
         self._output_limits = OutputLimits()
         self._owns_children = owns_children
         self._context = zmq.asyncio.Context()
@@ -61,11 +66,11 @@ class Server:
         # A kernel binds its sockets some time after we start to connect to them.
         self._context.setsockopt(zmq.RECONNECT_IVL, 20)
         self.root = Path(tempfile.mkdtemp(prefix="s1vl-", dir=settings.state_dir))
-        factory = self.factory = KernelFactory(
+        self.factory = KernelFactory(
             self.root / "k", self._limits, self._output_limits, self._context, self.root / "matplotlib"
         )
-        factory.root.mkdir(mode=0o700)
-        self.pool = KernelPool(factory.start, settings.warm_kernels, self.metrics)
+        self.factory.root.mkdir(mode=0o700)
+        self.pool = KernelPool(self.factory.start, settings.warm_kernels, self.metrics)
         self.sessions = Sessions(
             self.pool, settings.max_sessions, settings.session_timeout_seconds, self.metrics, clock
         )
@@ -118,7 +123,7 @@ class Server:
                 _log.info("session expired", extra={"session_id": name})
 
     async def _end_strays(self) -> None:
-        """End what outlived its kernel. Only what two looks in a row found: starting a process and noting its id takes a moment."""
+        """End what outlived its kernel: what two looks in a row found, for noting a new kernel's id takes a moment."""
         suspects: set[int] = set()
         while True:
             await asyncio.sleep(_STRAYS_INTERVAL_SECONDS)
