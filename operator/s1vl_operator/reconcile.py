@@ -140,7 +140,8 @@ class Reconciler:
         metadata = cr["metadata"]
         self.metrics.observe((metadata["namespace"], metadata["name"]), new["conditions"])
         if new != before:
-            only = {key: metadata[key] for key in ("name", "namespace", "uid")}
+            # The version keeps what was seen of one spec from being written to another, or to a namesake.
+            only = {key: metadata[key] for key in ("name", "namespace", "resourceVersion")}
             await self.cluster.apply_status(
                 {"apiVersion": cr["apiVersion"], "kind": cr["kind"], "metadata": only, "status": new}
             )

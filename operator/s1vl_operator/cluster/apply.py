@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -19,7 +20,9 @@ from s1vl_operator.desired import SecretTemplate
 logger = logging.getLogger(__name__)
 
 RETRY_REFUSED_SECONDS = 60.0
-"""A refused object is not sent again for so long, unless it or the manifest changes."""
+RETRY_FAILED_SECONDS = 15.0
+"""An object that the API server refused, or failed on (which it also does on a manifest that is wrong), is not sent
+again for so long, unless it or the manifest changes."""
 
 _RACES = frozenset({409, 429})
 
@@ -94,9 +97,9 @@ class Applier:
             owner: uid of the custom resource.
         """
         result = Result()
-        for template in templates:
-            namespace = template.manifest["metadata"]["namespace"]
-            found = await self._cluster.read(SECRET, namespace, template.name)
+        wanted = list(templates)
+        reads = (self._cluster.read(SECRET, one.manifest["metadata"]["namespace"], one.name) for one in wanted)
+        for template, found in zip(wanted, await asyncio.gather(*reads), strict=True):
             if found is None:
                 try:
                     await self._cluster.create(filled(template))
@@ -159,8 +162,8 @@ class Applier:
                 raise
             failure = Failure(kind, name, _obstacle(error), error.message)
             result.failures.append(failure)
-            if not error.transient:
-                self._refusals[key] = _Refusal(state, self._now() + RETRY_REFUSED_SECONDS, failure)
+            wait = RETRY_FAILED_SECONDS if error.status >= 500 else RETRY_REFUSED_SECONDS
+            self._refusals[key] = _Refusal(state, self._now() + wait, failure)
             return
         self._refusals.pop(key, None)
         result.objects[kind, name] = applied

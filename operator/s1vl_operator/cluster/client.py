@@ -36,13 +36,20 @@ class KubernetesCluster:
         self._count = count
 
     @classmethod
-    async def connect(cls, count: Count = lambda _verb, _resource, _status: None) -> KubernetesCluster:
-        """A connection with the pod's service account, or, outside a cluster, with the kubeconfig."""
+    async def connect(
+        cls, count: Count = lambda _verb, _resource, _status: None, *, kubeconfig: str | None = None
+    ) -> KubernetesCluster:
+        """A connection with the pod's service account, or, outside a cluster, with a kubeconfig.
+
+        Args:
+            count: told of every request.
+            kubeconfig: path of the file; absent, the one of the environment or of the user is taken.
+        """
         configuration = Configuration()
-        if in_cluster():
+        if kubeconfig is None and in_cluster():
             load_incluster_config(client_configuration=configuration)
         else:
-            await load_kube_config(client_configuration=configuration)
+            await load_kube_config(config_file=kubeconfig, client_configuration=configuration)
         # One worker has up to a dozen lists under way.
         configuration.connection_pool_maxsize = 100
         return cls(ApiClient(configuration=configuration), count)

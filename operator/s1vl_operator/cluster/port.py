@@ -27,11 +27,6 @@ class ApiError(Exception):
         self.reason = reason
         self.message = message
 
-    @property
-    def transient(self) -> bool:
-        """Whether the same request may well succeed a little later without anyone's help."""
-        return self.status in (409, 429) or self.status >= 500
-
 
 class Unreachable(Exception):  # noqa: N818 (a state of the cluster)
     """The API server did not answer in time, or at all."""
@@ -67,4 +62,7 @@ class Cluster(Protocol):
         """Delete the object with that uid, its dependents in the background; nothing when it is gone already."""
 
     async def apply_status(self, manifest: Manifest) -> None:
-        """Server-side apply of `status` by STATUS_MANAGER; a 404 when the object is gone."""
+        """Server-side apply of `status` by STATUS_MANAGER.
+
+        A 404 when the object is gone, a 409 when its resourceVersion is no longer the manifest's.
+        """

@@ -113,8 +113,12 @@ class FakeCluster:
     async def apply_status(self, manifest: Manifest) -> None:
         self._write("apply-status", manifest)
         found = self.objects.get(_key(manifest))
-        if found is None or found["metadata"]["uid"] != manifest["metadata"]["uid"]:
+        if found is None:
             raise ApiError(404, "NotFound", "it is gone")
+        if found["metadata"]["resourceVersion"] != manifest["metadata"]["resourceVersion"]:
+            raise ApiError(409, "Conflict", "the object has been modified")
+        self._version += 1
+        found["metadata"]["resourceVersion"] = str(self._version)
         found["status"] = copy.deepcopy(manifest["status"])
 
     def put(self, manifest: Manifest) -> Manifest:

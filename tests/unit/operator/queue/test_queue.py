@@ -60,7 +60,7 @@ class Work:
         self.most = 0
         self.go = asyncio.Event()
         self.go.set()
-        self.plan: dict[str, list[float | None | Exception]] = {}
+        self.plan: dict[str, list[float | Exception | None]] = {}
 
     async def __call__(self, key: str) -> float | None:
         self.runs.append(key)

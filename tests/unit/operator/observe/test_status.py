@@ -1,0 +1,258 @@
+"""From one snapshot to the whole status."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from s1vl_operator.api.conditions import Reason
+from s1vl_operator.api.v1alpha1 import InvalidSpec
+from s1vl_operator.observe import Hindrance, Report, Snapshot, invalid_status, parse_report, status
+from tests.unit.operator.observe.conftest import deployment, healthy, pod, report, workload
+
+NOW, LATER = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
+NO_GPU = {"conditions": [{"type": "PodScheduled", "status": "False", "message": "Insufficient nvidia.com/gpu"}]}
+MOUNTS = "wrote /srv/s1vl/images/chem/.s1vl/canary/x, the sandbox did not find /mnt/data/images/.s1vl/canary/x"
+
+
+def conditions(snapshot: Snapshot, **spec: Any) -> dict[str, tuple[str, str]]:
+    found = status(deployment(**spec), snapshot, NOW)
+    return {c["type"]: (c["status"], c["reason"]) for c in found["conditions"]}
+
+
+def test_all_is_well() -> None:
+    found = status(deployment("chem", "bio"), healthy("chem", "bio"), NOW)
+    assert [(c["type"], c["status"], c["reason"]) for c in found["conditions"]] == [
+        ("Ready", "True", "AllReady"),
+        ("EngineReady", "True", "EngineReady"),
+        ("OrchestratorReady", "True", "OrchestratorReady"),
+        ("SandboxesReady", "True", "SandboxesReady"),
+        ("PathsConsistent", "True", "PathsConsistent"),
+        ("Progressing", "False", "Stable"),
+    ]
+    assert {c["observedGeneration"] for c in found["conditions"]} == {4} == {found["observedGeneration"]}
+    assert (found["replicas"], found["engine"], found["tenantsReady"]) == (1, "1/1", "2/2")
+    assert (
+        found["selector"] == "app.kubernetes.io/component=engine,app.kubernetes.io/part-of=s1vl,s1vl.io/deployment=demo"
+    )
+    assert found["url"] == "http://demo-orchestrator.n.svc:10044"
+    assert found["tenants"][1] == {"name": "bio", "ready": True, "reason": "Ready", "message": "", "url": found["url"]}
+
+
+ENGINE = {
+    "absent": (
+        healthy(without=["demo-engine-0"], objects=[workload("StatefulSet", "demo-engine", ready=0, pods=0)]),
+        "False",
+        "EngineStarting",
+    ),
+    "starting": (
+        healthy(
+            objects=[workload("StatefulSet", "demo-engine", ready=0)],
+            pods=[pod("demo-engine-0", "engine", ready=False)],
+        ),
+        "False",
+        "EngineStarting",
+    ),
+    "no GPU": (
+        healthy(
+            objects=[workload("StatefulSet", "demo-engine", ready=0)],
+            pods=[pod("demo-engine-0", "engine", ready=False, **NO_GPU)],
+        ),
+        "False",
+        "Unschedulable",
+    ),
+    "about to be replaced": (
+        healthy(objects=[workload("StatefulSet", "demo-engine", updated=0)]),
+        "False",
+        "RolloutInProgress",
+    ),
+    "spec not yet seen": (
+        healthy(objects=[workload("StatefulSet", "demo-engine", seen=2)]),
+        "False",
+        "RolloutInProgress",
+    ),
+    "not reached by the orchestrator": (healthy(reports=[report(engine=False)]), "False", "EngineStarting"),
+}
+
+
+@pytest.mark.parametrize(("snapshot", "state", "reason"), ENGINE.values(), ids=ENGINE)
+def test_the_engine(snapshot: Snapshot, state: str, reason: str) -> None:
+    found = conditions(snapshot)
+    assert found["EngineReady"] == found["Ready"] == (state, reason)
+
+
+def test_an_engine_with_some_of_its_pods_serves() -> None:
+    objects = [workload("StatefulSet", "demo-engine", 2, 1)]
+    snapshot = healthy(objects=objects, pods=[pod("demo-engine-1", "engine", ready=False, **NO_GPU)])
+    found = conditions(snapshot, engine={"replicas": 2})
+    assert found["EngineReady"] == ("True", "EngineDegraded")
+    assert found["Ready"] == ("True", "AllReady")
+    assert found["Progressing"] == ("False", "RolloutBlocked")
+
+
+def test_an_engine_of_no_replicas_is_no_failure_but_serves_nobody() -> None:
+    snapshot = healthy(objects=[workload("StatefulSet", "demo-engine", 0)], without=["demo-engine-0"])
+    found = conditions(snapshot, engine={"replicas": 0})
+    assert found["EngineReady"] == ("True", "ScaledToZero")
+    assert found["Ready"] == ("False", "ScaledToZero")
+    assert found["Progressing"] == ("False", "Stable")
+
+
+ORCHESTRATOR = {
+    "starting": (
+        healthy(
+            objects=[workload("Deployment", "demo-orchestrator", ready=0)],
+            pods=[pod("demo-orchestrator-x", "orchestrator", ready=False)],
+            reports=[],
+        ),
+        "OrchestratorStarting",
+    ),
+    "deaf": (healthy(reports=[Report("demo-orchestrator-x", error="timeout")]), "OrchestratorUnreachable"),
+    "behind": (healthy(reports=[report(version="old")]), "ConfigNotLoaded"),
+    "one of two behind": (healthy(reports=[report(), report(pod="b", version="old")]), "ConfigNotLoaded"),
+    "scaled to zero": (healthy(objects=[workload("Deployment", "demo-orchestrator", 0)], reports=[]), "ScaledToZero"),
+}
+
+
+@pytest.mark.parametrize(("snapshot", "reason"), ORCHESTRATOR.values(), ids=ORCHESTRATOR)
+def test_the_orchestrator(snapshot: Snapshot, reason: str) -> None:
+    found = conditions(snapshot)
+    assert found["OrchestratorReady"] == found["Ready"] == ("False", reason)
+
+
+def test_one_orchestrator_that_answers_is_enough() -> None:
+    found = conditions(healthy(reports=[report(), Report("demo-orchestrator-y", error="timeout")]))
+    assert found["Ready"] == ("True", "AllReady")
+
+
+def test_a_tenants_sandbox_that_fails_is_that_tenants_trouble_alone() -> None:
+    last = {"terminated": {"exitCode": 1, "message": "/volume/chem belongs to uid 0"}}
+    failed = {"initContainerStatuses": [{"name": "storage-init", "state": last}]}
+    snapshot = healthy(
+        "chem",
+        "bio",
+        objects=[workload("StatefulSet", "demo-sandbox-chem", ready=0)],
+        pods=[pod("demo-sandbox-chem-0", "sandbox", "chem", ready=False, **failed)],
+    )
+    found = status(deployment("chem", "bio"), snapshot, NOW)
+    assert [(t["name"], t["ready"], t["reason"]) for t in found["tenants"]] == [
+        ("chem", False, "StorageInitFailed"),
+        ("bio", True, "Ready"),
+    ]
+    by_type = {c["type"]: c for c in found["conditions"]}
+    assert by_type["SandboxesReady"]["reason"] == by_type["Ready"]["reason"] == "StorageInitFailed"
+    assert "/volume/chem belongs to uid 0" in by_type["Ready"]["message"]
+    assert "bio" not in by_type["SandboxesReady"]["message"]
+    assert (by_type["PathsConsistent"]["status"], by_type["PathsConsistent"]["reason"]) == ("Unknown", "NotChecked")
+    assert found["tenantsReady"] == "1/2"
+
+
+def test_paths_that_do_not_agree() -> None:
+    snapshot = healthy("chem", "bio", reports=[report("chem", "bio", chem=("CanaryMismatch", False, MOUNTS))])
+    found = status(deployment("chem", "bio"), snapshot, NOW)
+    by_type = {c["type"]: c for c in found["conditions"]}
+    assert (by_type["PathsConsistent"]["status"], by_type["PathsConsistent"]["reason"]) == ("False", "CanaryMismatch")
+    assert by_type["PathsConsistent"]["message"] == f"chem: {MOUNTS}"
+    assert (by_type["Ready"]["status"], by_type["Ready"]["reason"]) == ("False", "CanaryMismatch")
+    assert [(t["ready"], t["reason"]) for t in found["tenants"]] == [(False, "PathsInconsistent"), (True, "Ready")]
+
+
+def test_the_worst_of_several_orchestrators_counts() -> None:
+    bad = report(pod="b", chem=("CanaryWriteFailed", False, "read-only file system"))
+    unsure = report(pod="c", chem=("NotChecked", None, ""))
+    assert conditions(healthy(reports=[report(), unsure]))["PathsConsistent"] == ("Unknown", "NotChecked")
+    assert conditions(healthy(reports=[report(), unsure, bad]))["PathsConsistent"] == ("False", "CanaryWriteFailed")
+
+
+def test_a_tenant_without_a_key_is_not_served_though_its_paths_agree() -> None:
+    answer = {
+        "name": "chem",
+        "ready": False,
+        "reason": "KeyMissing",
+        "message": "Secret mine has no key k",
+        "paths": {"consistent": True, "reason": "PathsConsistent", "message": ""},
+    }
+    engine = {"ready": True, "message": ""}
+    version = healthy().config_version
+    one = parse_report("x", {"configVersion": version, "engine": engine, "tenants": [answer]})
+    found = conditions(healthy(reports=[one]))
+    assert found["PathsConsistent"] == ("True", "PathsConsistent")
+    assert found["Ready"] == ("False", "KeyMissing")
+
+
+@pytest.mark.parametrize("reason", [Reason.APPLY_FAILED, Reason.IMMUTABLE_FIELD, Reason.NAME_TAKEN])
+def test_what_could_not_be_applied_is_first(reason: Reason) -> None:
+    found = conditions(healthy(hindrance=Hindrance(reason, "Service x: no")))
+    assert found["Ready"] == found["Progressing"] == ("False", reason.value)
+    assert found["EngineReady"] == ("True", "EngineReady")
+
+
+def test_paused_is_no_failure() -> None:
+    found = conditions(healthy(hindrance=Hindrance(Reason.PAUSED, "spec.paused is true")))
+    assert found["Ready"] == ("True", "AllReady")
+    assert found["Progressing"] == ("False", "Paused")
+
+
+def test_nothing_is_there_yet() -> None:
+    found = conditions(Snapshot({}))
+    assert found["Ready"] == found["EngineReady"] == ("False", "EngineStarting")
+    assert found["Progressing"] == ("True", "RolloutInProgress")
+
+
+def test_times_change_only_with_the_status() -> None:
+    first = deployment()
+    first.status.update(status(first, healthy(), NOW))
+    degraded = healthy(reports=[report(chem=("CanaryMismatch", False, MOUNTS))])
+    second = status(first, degraded, LATER)
+    times = {c["type"]: c["lastTransitionTime"] for c in second["conditions"]}
+    assert {kind for kind, time in times.items() if time == LATER} == {"Ready", "PathsConsistent"}
+    assert status(first, healthy(), LATER) == first.status
+
+
+def test_many_tenants_do_not_make_an_endless_message() -> None:
+    names = [f"t{n}" for n in range(200)]
+    found = status(deployment(*names), Snapshot({}), NOW)
+    message = {c["type"]: c["message"] for c in found["conditions"]}["SandboxesReady"]
+    assert "and 195 more" in message
+    assert len(message) < 500
+
+
+def test_an_invalid_spec() -> None:
+    before = status(deployment(), healthy(), NOW)
+    cr = {"metadata": {"name": "demo", "namespace": "n", "generation": 9}, "status": before}
+    found = invalid_status(cr, InvalidSpec("spec.engine.gpus", "must be 1, 2, 4 or 8"), LATER)
+    by_type = {c["type"]: c for c in found["conditions"]}
+    assert (by_type["Ready"]["status"], by_type["Ready"]["reason"]) == ("False", "InvalidSpec")
+    assert by_type["Ready"]["message"] == "spec.engine.gpus: must be 1, 2, 4 or 8"
+    assert {c["status"] for kind, c in by_type.items() if kind not in ("Ready", "Progressing")} == {"Unknown"}
+    assert (found["observedGeneration"], found["replicas"], found["selector"]) == (9, 1, before["selector"])
+    assert "tenants" not in found
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        [],
+        "text",
+        {},
+        {"configVersion": "x"},
+        {"configVersion": "x", "engine": {"ready": True}, "tenants": [{"name": "a"}]},
+    ],
+)
+def test_an_answer_in_another_form_is_an_error_of_that_pod(answer: Any) -> None:
+    assert "not in the expected form" in parse_report("p", answer).error
+
+
+def test_a_reason_of_another_version_is_not_known() -> None:
+    tenant = {
+        "name": "a",
+        "ready": False,
+        "reason": "New",
+        "message": "m",
+        "paths": {"consistent": "yes", "reason": "Newer"},
+    }
+    found = parse_report("p", {"configVersion": "x", "engine": {"ready": True}, "tenants": [tenant]})
+    assert found.tenants["a"].reason is Reason.NOT_CHECKED
+    assert found.tenants["a"].consistent is None

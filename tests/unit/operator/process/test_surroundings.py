@@ -1,0 +1,67 @@
+"""Where the API server is, from EndpointSlices and from the environment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from s1vl_operator.cluster.port import Unreachable
+from s1vl_operator.settings import Settings
+from s1vl_operator.surroundings import Surroundings, api_server_cidrs
+
+SLICES: list[dict[str, Any]] = [
+    {"endpoints": [{"addresses": ["10.0.0.2"]}, {"addresses": ["10.0.0.1"]}], "ports": [{"port": 6443}]},
+    {"endpoints": [{"addresses": ["fd00::1"]}], "ports": [{"port": 6443}]},
+    {"endpoints": None, "ports": None},
+]
+
+
+def test_addresses_of_slices_and_of_the_service() -> None:
+    environment = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+    assert api_server_cidrs(SLICES, environment) == (
+        ("10.0.0.1/32", 6443),
+        ("10.0.0.2/32", 6443),
+        ("10.96.0.1/32", 443),
+        ("fd00::1/128", 6443),
+    )
+    assert api_server_cidrs(SLICES[::-1], environment) == api_server_cidrs(SLICES, environment)
+    assert api_server_cidrs([], {}) == ()
+
+
+class Slices:
+    """The one call that is made."""
+
+    def __init__(self) -> None:
+        self.slices: list[dict[str, Any]] | None = None
+
+    async def list(self, *_: Any, **__: Any) -> list[dict[str, Any]]:
+        if self.slices is None:
+            raise Unreachable("gone")
+        return self.slices
+
+
+async def test_what_was_known_survives_a_failure() -> None:
+    cluster = Slices()
+    settings = Settings(image="i", namespace="s1vl-system")
+    around = Surroundings(settings, cluster, {})  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError):
+        around.context()
+    with pytest.raises(Unreachable):
+        await around.refresh()
+    cluster.slices = SLICES
+    assert await around.refresh()
+    assert not await around.refresh()
+    known = around.context()
+    assert (known.control_image, known.operator_namespace, len(known.api_server_cidrs)) == ("i", "s1vl-system", 3)
+    cluster.slices = None
+    assert not await around.refresh()
+    assert around.context() is known
+    cluster.slices = []
+    assert await around.refresh()
+
+
+@pytest.mark.parametrize(("text", "names"), [("", ()), ("a", ("a",)), (" a, b ,,", ("a", "b"))])
+def test_namespaces(monkeypatch: pytest.MonkeyPatch, text: str, names: tuple[str, ...]) -> None:
+    monkeypatch.setenv("S1VL_OPERATOR_WATCH_NAMESPACES", text)
+    assert Settings().namespaces == names
