@@ -7,6 +7,7 @@ the client below `client`, the tenant's sandbox below `sandbox`, we below `root/
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -24,6 +25,8 @@ symlink to another tenant's file between our check and the engine's read; a path
 
 MAX_PATH_BYTES = 4095
 MAX_NAME_BYTES = 255
+_NOT_INSIDE = r"(?<![\w/.-])"
+"""Before a path in prose: `/data/images` is not to be found inside of `/mnt/data/images`."""
 
 
 class OutsideTenantError(ValueError):
@@ -81,17 +84,23 @@ class TenantPaths:
 
     def to_client_text(self, text: str) -> str:
         """Replace the sandbox's prefix in a text that goes back to the client."""
-        return text.replace(f"{self.sandbox}/", f"{self.client}/")
+        return _prefix(f"{self.sandbox}/").sub(lambda _: f"{self.client}/", text)
 
     def to_sandbox_text(self, text: str, mentioned: dict[str, Relative]) -> str:
         """Replace client paths that the request listed, so that the model reads paths its code can open."""
-        for path in sorted(mentioned, key=len, reverse=True):
-            text = text.replace(path, self.to_sandbox(mentioned[path]))
-        return text
+        if not mentioned:
+            return text
+        # All at once and the longest first: what was put in must not be replaced again.
+        paths = "|".join(re.escape(path) for path in sorted(mentioned, key=len, reverse=True))
+        return re.sub(f"{_NOT_INSIDE}(?:{paths})", lambda found: self.to_sandbox(mentioned[found[0]]), text)
 
     def engine_url(self, below_root: Relative) -> str:
         """The `file://` URL of a path below the volume's root; needs `media_root`."""
         return f"file://{PurePosixPath(self.media_root) / below_root}"
+
+
+def _prefix(prefix: str) -> re.Pattern[str]:
+    return re.compile(_NOT_INSIDE + re.escape(prefix))
 
 
 def job_folder(job_id: str) -> Relative:

@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import zlib
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,8 +20,6 @@ from s1vl_orchestrator.service import Service
 from tests.component.orchestrator.conftest import World, code, final, image, png, text, until
 from tests.component.orchestrator.fakes import Fail, served
 
-SEEN: set[str] = set()
-
 
 def check(response: httpx.Response, code: ErrorCode) -> dict[str, Any]:
     """The error's documented form; returns its object."""
@@ -30,7 +29,6 @@ def check(response: httpx.Response, code: ErrorCode) -> dict[str, Any]:
     assert error["message"]
     if code.status in (429, 503):
         assert int(response.headers["retry-after"]) >= 1
-    SEEN.add(code.value)
     return error
 
 
@@ -74,10 +72,18 @@ async def test_bad_bodies(world: World, body: Any, expected: ErrorCode) -> None:
     assert not world.engine.requests
 
 
-@pytest.mark.parametrize(
-    "raw",
-    [b"", b"{", b'{"messages": NaN}', b"[" * 100_000, b"\xff\xfe", b'{"a": 1e999}', b'{"metadata": {"a": 1e999}}'],
-)
+NO_JSON = [
+    b"",
+    b"{",
+    b'{"messages": NaN}',
+    b"[" * 100_000,
+    b"\xff\xfe",
+    b'{"a": 1e999}',
+    b'{"metadata": {"a": 1e999}}',
+]
+
+
+@pytest.mark.parametrize("raw", NO_JSON)
 async def test_bodies_that_are_not_json(world: World, raw: bytes) -> None:
     check(await world.http.post("/process", content=raw), ErrorCode.INVALID_REQUEST)
 
@@ -368,7 +374,8 @@ async def test_pictures_of_many_kinds_work(world: World) -> None:
     assert "80x40 px (shown to you at 40x80) (stored rotated" in table
 
 
-def test_every_code_is_documented_and_provoked() -> None:
+def test_every_code_is_provoked_somewhere() -> None:
+    tests = "".join(file.read_text() for file in Path(__file__).parent.glob("test_*.py"))
     assert set(CATALOGUE) == set(ErrorCode)
-    elsewhere = {"sandbox_starting", "paths_inconsistent", "shutting_down", "not_configured"}  # test_gate, test_life
-    assert SEEN | elsewhere == {code.value for code in ErrorCode}
+    for code in ErrorCode:
+        assert f"ErrorCode.{code.name}" in tests or f'"{code.value}"' in tests, code

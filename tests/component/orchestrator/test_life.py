@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
 import os
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
 
 from s1vl_orchestrator.app import create_app
 from s1vl_orchestrator.service import Service
@@ -226,11 +229,6 @@ async def test_without_a_place_for_copies_pictures_travel_as_base64(world: World
 
 
 async def test_configuration_through_the_kubernetes_api(world: World, tmp_path: Path) -> None:
-    import base64
-
-    from fastapi import FastAPI, Request
-    from fastapi.responses import JSONResponse
-
     api = FastAPI()
     seen = []
 
