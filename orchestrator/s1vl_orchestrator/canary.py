@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from s1vl_orchestrator import files
-from s1vl_orchestrator.images import ImageWorkers
+from s1vl_orchestrator.images import Workers
 from s1vl_orchestrator.paths import CANARY, Relative, TenantPaths
 from s1vl_orchestrator.sandbox import (
     Cell,
@@ -57,7 +57,7 @@ NOT_CHECKED = PathStatus(None, PathReason.NOT_CHECKED, "The paths have not been 
 
 
 async def check_paths(
-    tenant: str, paths: TenantPaths, sandbox: SandboxClient, sweeper: Sweeper, workers: ImageWorkers
+    tenant: str, paths: TenantPaths, sandbox: SandboxClient, sweeper: Sweeper, workers: Workers
 ) -> PathStatus:
     """Send one canary: write a nonce, have the kernel digest it and write the digest beside it, read that.
 
@@ -124,7 +124,7 @@ async def _delete(sandbox: SandboxClient, sweeper: Sweeper, session_id: str) -> 
     sweeper.discard(session_id)
 
 
-async def _read_digest(workers: ImageWorkers, paths: TenantPaths, file: Relative) -> bytes | None:
+async def _read_digest(workers: Workers, paths: TenantPaths, file: Relative) -> bytes | None:
     give_up = time.monotonic() + VISIBLE_SECONDS
     while True:
         try:

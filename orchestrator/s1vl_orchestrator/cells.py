@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from s1vl_orchestrator import files
 from s1vl_orchestrator.budget import ContextBudget
-from s1vl_orchestrator.images import MAX_MADE_BYTES, MAX_MADE_PIXELS, ImageError, ImageWorkers, Picture, read_picture
+from s1vl_orchestrator.images import MAX_MADE_BYTES, MAX_MADE_PIXELS, ImageError, Picture, Workers, read_picture
 from s1vl_orchestrator.loop import Result
 from s1vl_orchestrator.paths import OutsideTenantError, Relative
 from s1vl_orchestrator.protocol.profile import Profile
@@ -46,7 +46,7 @@ class JobCells:
         profile: Profile,
         *,
         budget: ContextBudget,
-        workers: ImageWorkers,
+        workers: Workers,
         cell_seconds: int,
     ) -> None:
         self._kernel = kernel

@@ -6,10 +6,8 @@ Behaviour relied on, and where vLLM's versions differ, is named at each place.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import random
-import re
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -20,6 +18,7 @@ from typing import Any
 import httpx
 
 from s1vl_orchestrator.config import Engine
+from s1vl_orchestrator.engine_errors import EngineUnavailableError, TryAgainError, failure_of, read_event
 from s1vl_orchestrator.protocol.parser import TurnText
 from s1vl_orchestrator.protocol.profile import Profile
 from s1vl_orchestrator.telemetry import Metrics
@@ -32,13 +31,6 @@ STALL_SECONDS = 60.0
 RETRY_SECONDS = 30.0
 """How long an engine that fails is tried again."""
 _BACKOFF_FIRST, _BACKOFF_MOST = 0.2, 5.0
-_RETRIED = {429, 502, 503, 504}
-_TOO_MANY_IMAGES = re.compile(r"at most \d+ image", re.IGNORECASE)
-_TOO_LONG = re.compile(
-    r"maximum context length|max_model_len|maximum model length|exceeds? .*context|context length .*exceed",
-    re.IGNORECASE,
-)
-_COUNTED = re.compile(r"(?:request has|contains at least) (\d+) input tokens|Input length \((\d+)\)")
 _EVENTS_AFTER_CUT = 3
 
 
@@ -49,34 +41,6 @@ class Ended(StrEnum):
     LENGTH = "length"
     CUT = "cut"
     TIME = "time"
-
-
-class EngineUnavailableError(Exception):
-    """The engine did not answer, or answered with a failure, until trying again made no more sense."""
-
-
-class TooManyImagesError(Exception):
-    """The engine takes fewer images than the prompt has."""
-
-
-class ContextFullError(Exception):
-    """The prompt, or the prompt and max_tokens, is over the model's context.
-
-    Attributes:
-        prompt_tokens: The prompt's tokens as the engine counted them, where it says so; else 0.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        counted = _COUNTED.search(message)
-        self.prompt_tokens = int(next(filter(None, counted.groups()))) if counted else 0
-
-
-class _TryAgainError(Exception):
-    def __init__(self, cause: str, message: str, retry_after: float = 0.0) -> None:
-        super().__init__(message)
-        self.cause = cause
-        self.retry_after = retry_after
 
 
 @dataclass(frozen=True)
@@ -167,7 +131,7 @@ class EngineClient:
             attempt += 1
             try:
                 said = await self._attempt(body, TurnText(profile, stop_at_code=code_allowed), started, until, attempt)
-            except _TryAgainError as failure:
+            except TryAgainError as failure:
                 if attempt == 1:
                     give_up = min(until, time.monotonic() + RETRY_SECONDS)
                 pause = min(_BACKOFF_MOST, _BACKOFF_FIRST * 2 ** (attempt - 1))
@@ -218,7 +182,7 @@ class EngineClient:
             if not text.cut:
                 ended = Ended.TIME
         if ended is None:
-            raise _TryAgainError("broken_stream", "the engine's stream ended before it was finished")
+            raise TryAgainError("broken_stream", "the engine's stream ended before it was finished")
         return Said(
             reasoning=text.reasoning,
             content=text.content,
@@ -232,7 +196,6 @@ class EngineClient:
         )
 
     async def _events(self, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
-        # The first byte may be long in coming: vLLM answers when the request leaves its queue.
         timeout = httpx.Timeout(CONNECT_SECONDS, read=None, pool=None)
         try:
             async with self._http.stream(
@@ -240,24 +203,27 @@ class EngineClient:
             ) as answer:
                 if answer.status_code != httpx.codes.OK:
                     await answer.aread()
-                    raise _failure(answer)
+                    raise failure_of(answer)
                 lines = answer.aiter_lines()
+                # The first event may be long in coming: the request waits in the engine's queue for it.
+                patience: float | None = None
                 while True:
                     try:
-                        async with asyncio.timeout(STALL_SECONDS):
+                        async with asyncio.timeout(patience):
                             line = await anext(lines)
                     except StopAsyncIteration:
                         return
                     except TimeoutError as error:
-                        raise _TryAgainError("stalled", f"no byte from the engine for {STALL_SECONDS:.0f} s") from error
+                        raise TryAgainError("stalled", f"no byte from the engine for {STALL_SECONDS:.0f} s") from error
+                    patience = STALL_SECONDS
                     if not line.startswith("data:"):
                         continue
                     data = line[5:].strip()
                     if data == "[DONE]":
                         return
-                    yield _event(data)
+                    yield read_event(data)
         except httpx.TransportError as error:
-            raise _TryAgainError("connection", f"{type(error).__name__}: {error}") from error
+            raise TryAgainError("connection", f"{type(error).__name__}: {error}") from error
 
 
 def _text(piece: Any) -> str:
@@ -266,42 +232,3 @@ def _text(piece: Any) -> str:
 
 def _loop_time(monotonic: float) -> float:
     return asyncio.get_running_loop().time() + monotonic - time.monotonic()
-
-
-def _event(data: str) -> dict[str, Any]:
-    try:
-        event = json.loads(data)
-    except ValueError as error:
-        raise _TryAgainError("broken_stream", "the engine sent something that is not JSON") from error
-    if not isinstance(event, dict):
-        raise _TryAgainError("broken_stream", "the engine sent something that is not an event")
-    if "error" in event:
-        raise _TryAgainError("error_in_stream", f"the engine failed: {_message(event)}")
-    return event
-
-
-def _failure(answer: httpx.Response) -> Exception:
-    try:
-        message = _message(answer.json())
-    except ValueError:
-        message = answer.text[:300]
-    status = answer.status_code
-    said = f"the engine answered {status}: {message}"
-    if status == httpx.codes.BAD_REQUEST:
-        # Two texts for "too long", by cause, and others by version: matched by meaning.
-        if _TOO_MANY_IMAGES.search(message):
-            return TooManyImagesError(message)
-        if _TOO_LONG.search(message):
-            return ContextFullError(message)
-        return EngineUnavailableError(said)
-    # A draining vLLM answers 500 with this text while its /health is still 200.
-    if status in _RETRIED or "cannot schedule new futures" in message:
-        wait = answer.headers.get("retry-after", "")
-        return _TryAgainError(str(status), said, float(wait) if wait.isdigit() else 0.0)
-    return EngineUnavailableError(said)
-
-
-def _message(body: Any) -> str:
-    error = body.get("error", body) if isinstance(body, dict) else body
-    message = error.get("message", error) if isinstance(error, dict) else error
-    return str(message)[:500]

@@ -94,15 +94,21 @@ class Picture:
     copy: ModelCopy
 
 
-class ImageWorkers:
-    """A few threads for decoding: they bound how many pictures are in memory as pixels at once."""
+class Workers:
+    """A few threads for pictures and files. Their number bounds how many pictures are in memory as pixels at once."""
 
     def __init__(self, threads: int = 2) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="images")
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="worker")
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call `function` in one of the threads."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: function(*args, **kwargs))
+        work = asyncio.get_running_loop().run_in_executor(self._pool, lambda: function(*args, **kwargs))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            # A thread cannot be stopped. What tidies up after a cancelled job must not overtake it.
+            await asyncio.wait([work])
+            raise
 
     def close(self) -> None:
         """Let the threads end."""

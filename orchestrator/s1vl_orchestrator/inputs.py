@@ -11,8 +11,8 @@ from s1vl_orchestrator.images import (
     MAX_INPUT_BYTES,
     MAX_INPUT_PIXELS,
     ImageError,
-    ImageWorkers,
     Picture,
+    Workers,
     decode_data_url,
     read_picture,
 )
@@ -50,7 +50,7 @@ class _Found:
     embedded: frozenset[int]
 
 
-async def read_inputs(prompt: Prompt, paths: TenantPaths, budget: ContextBudget, workers: ImageWorkers) -> list[Input]:
+async def read_inputs(prompt: Prompt, paths: TenantPaths, budget: ContextBudget, workers: Workers) -> list[Input]:
     """Find and decode all pictures.
 
     With as many paths as embedded pictures, the n-th path names the n-th picture (the model card's client sends the

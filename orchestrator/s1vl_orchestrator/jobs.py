@@ -14,15 +14,10 @@ from s1vl_orchestrator.budget import ContextBudget
 from s1vl_orchestrator.cells import JobCells, init_code
 from s1vl_orchestrator.config import Config
 from s1vl_orchestrator.conversation import Conversation, ShownImage
-from s1vl_orchestrator.engine import (
-    ContextFullError,
-    EngineClient,
-    EngineUnavailableError,
-    Said,
-    TooManyImagesError,
-)
+from s1vl_orchestrator.engine import EngineClient, Said
+from s1vl_orchestrator.engine_errors import ContextFullError, EngineUnavailableError, TooManyImagesError
 from s1vl_orchestrator.errors import ApiError, ErrorCode
-from s1vl_orchestrator.images import ImageWorkers
+from s1vl_orchestrator.images import Workers
 from s1vl_orchestrator.inputs import Input, read_inputs
 from s1vl_orchestrator.loop import Outcome, Task, think
 from s1vl_orchestrator.paths import TenantPaths
@@ -60,7 +55,7 @@ def time_limit(request: ProcessRequest, config: Config) -> float:
 
 
 async def run_job(
-    request: ProcessRequest, place: Place, workers: ImageWorkers, metrics: Metrics, arrived: float
+    request: ProcessRequest, place: Place, workers: Workers, metrics: Metrics, arrived: float
 ) -> dict[str, Any]:
     """Run a job and return the JSON answer.
 

@@ -13,7 +13,8 @@ from typing import Protocol
 
 from s1vl_orchestrator.budget import ContextBudget
 from s1vl_orchestrator.conversation import Conversation, ShownImage
-from s1vl_orchestrator.engine import ContextFullError, Ended, EngineUnavailableError, Said, TooManyImagesError
+from s1vl_orchestrator.engine import Ended, Said
+from s1vl_orchestrator.engine_errors import ContextFullError, EngineUnavailableError, TooManyImagesError
 from s1vl_orchestrator.protocol.parser import Answer, Code, Malformed, parse, parse_final
 from s1vl_orchestrator.protocol.profile import Profile
 from s1vl_orchestrator.sandbox import SandboxUnavailableError

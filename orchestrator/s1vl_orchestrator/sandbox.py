@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import secrets
 import time
@@ -21,6 +22,7 @@ CREATE_SECONDS = 60.0
 INIT_SECONDS = 60
 OVERHEAD_SECONDS = 15.0
 """Client-side patience beyond a cell's own timeout."""
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
 BUSY_SECONDS = 20.0
 """How long a sandbox whose sessions are all taken is asked again."""
 
@@ -98,6 +100,29 @@ class SandboxClient:
             return [str(name) for name in sessions]
         return [str(item.get("session_id", "")) if isinstance(item, dict) else str(item) for item in sessions]
 
+    async def _send(
+        self, method: str, path: str, body: dict[str, Any] | None, *, wait: float, attempts: int
+    ) -> tuple[int, str, bytes]:
+        limits = httpx.Timeout(wait, connect=CONNECT_SECONDS)
+        url = f"{self.url}{path}"
+        while True:
+            attempts -= 1
+            try:
+                async with self._http.stream(method, url, json=body, headers=self._headers, timeout=limits) as answer:
+                    raw = bytearray()
+                    # The code on the other side is hostile and decides how much there is.
+                    async for chunk in answer.aiter_bytes():
+                        raw += chunk
+                        if len(raw) > MAX_ANSWER_BYTES:
+                            raise SandboxUnavailableError(f"{method} {path}: over {MAX_ANSWER_BYTES} bytes")
+                    return answer.status_code, answer.reason_phrase, bytes(raw)
+            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
+                # Most likely a kept connection to a pod that was replaced.
+                if not attempts:
+                    raise SandboxUnavailableError(f"{method} {path}: {type(error).__name__} {error}".strip()) from error
+            except httpx.HTTPError as error:
+                raise SandboxUnavailableError(f"{method} {path}: {type(error).__name__} {error}".strip()) from error
+
     async def _call(
         self,
         method: str,
@@ -107,24 +132,20 @@ class SandboxClient:
         wait: float,
         absent_is_fine: bool = False,
     ) -> dict[str, Any]:
-        limits = httpx.Timeout(wait, connect=CONNECT_SECONDS)
-        try:
-            answer = await self._http.request(
-                method, f"{self.url}{path}", json=body, headers=self._headers, timeout=limits
-            )
-        except httpx.HTTPError as error:
-            raise SandboxUnavailableError(f"{method} {path}: {type(error).__name__} {error}".strip()) from error
-        if absent_is_fine and answer.status_code == httpx.codes.NOT_FOUND:
+        # Opening and closing the same session twice is harmless; running the same code twice is not.
+        attempts = 1 if path.endswith("/execute") else 2
+        status, reason, raw = await self._send(method, path, body, wait=wait, attempts=attempts)
+        if absent_is_fine and status == httpx.codes.NOT_FOUND:
             return {}
         try:
-            envelope = answer.json()
-        except ValueError:
+            envelope = json.loads(raw)
+        except (ValueError, RecursionError):
             envelope = {}
         envelope = envelope if isinstance(envelope, dict) else {}
-        message = str(envelope.get("message") or answer.reason_phrase)[:300]
-        if answer.status_code != httpx.codes.OK or not envelope.get("success"):
-            said = f"{method} {path}: HTTP {answer.status_code} {message}"
-            busy = answer.status_code == httpx.codes.TOO_MANY_REQUESTS or "limit" in message.lower()
+        message = str(envelope.get("message") or reason)[:300]
+        if status != httpx.codes.OK or not envelope.get("success"):
+            said = f"{method} {path}: HTTP {status} {message}"
+            busy = status == httpx.codes.TOO_MANY_REQUESTS or "limit" in message.lower()
             raise SandboxBusyError(said) if busy else SandboxUnavailableError(said)
         data = envelope.get("data")
         return data if isinstance(data, dict) else {}

@@ -15,7 +15,7 @@ from s1vl_orchestrator.admission import KeyRing
 from s1vl_orchestrator.config import Config, ConfigError
 from s1vl_orchestrator.engine import EngineClient
 from s1vl_orchestrator.errors import ApiError, ErrorCode
-from s1vl_orchestrator.images import ImageWorkers
+from s1vl_orchestrator.images import Workers
 from s1vl_orchestrator.jobs import Place
 from s1vl_orchestrator.paths import ENGINE_COPIES
 from s1vl_orchestrator.sandbox import SandboxClient, Sweeper
@@ -41,7 +41,9 @@ class Service:
 
     def __init__(self, source: Source, *, times: WatchTimes | None = None, poll_seconds: float = POLL_SECONDS) -> None:
         self.metrics = Metrics()
-        self.workers = ImageWorkers()
+        self.workers = Workers()
+        # Apart, so that a queue of large pictures does not look like a sandbox that does not answer.
+        self._canary_workers = Workers()
         self.draining = False
         self.active = 0
         self.snapshot: Snapshot | None = None
@@ -76,6 +78,7 @@ class Service:
         await self._sandbox_http.aclose()
         await self._source.close()
         self.workers.close()
+        self._canary_workers.close()
 
     async def drain(self, seconds: float) -> None:
         """Take no new requests and wait until the running ones are done, `seconds` at most."""
@@ -179,7 +182,7 @@ class Service:
                 sweeper=old.place.sweeper if old else Sweeper(),
                 names=EngineNames(snapshot.secret(config.cache_salt_secret) or self._own_salt, item.name),
             )
-            tenant = old or Tenant(item, place, self.workers, self.metrics, self._times)
+            tenant = old or Tenant(item, place, self._canary_workers, self.metrics, self._times)
             has_key = bool(snapshot.secret(item.api_key_secret)) or config.anonymous_tenant == item.name
             tenant.update(item, place, has_key=has_key)
             current[item.name] = tenant

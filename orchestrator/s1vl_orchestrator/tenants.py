@@ -11,7 +11,7 @@ from s1vl_orchestrator.admission import Admission
 from s1vl_orchestrator.canary import NOT_CHECKED, PathReason, PathStatus, check_paths
 from s1vl_orchestrator.config import Tenant as TenantConfig
 from s1vl_orchestrator.errors import ApiError, ErrorCode
-from s1vl_orchestrator.images import ImageWorkers
+from s1vl_orchestrator.images import Workers
 from s1vl_orchestrator.jobs import Place
 from s1vl_orchestrator.sandbox import SandboxBusyError, SandboxUnavailableError
 from s1vl_orchestrator.telemetry import Metrics, tenant_name
@@ -39,7 +39,7 @@ class Tenant:
     """
 
     def __init__(
-        self, config: TenantConfig, place: Place, workers: ImageWorkers, metrics: Metrics, times: WatchTimes
+        self, config: TenantConfig, place: Place, workers: Workers, metrics: Metrics, times: WatchTimes
     ) -> None:
         self.name = config.name
         self.place = place
@@ -54,6 +54,7 @@ class Tenant:
         self._orphans_swept = 0.0
         metrics.jobs_running.labels(self.name).set_function(lambda: self.admission.running)
         metrics.jobs_queued.labels(self.name).set_function(lambda: self.admission.waiting)
+        metrics.paths_consistent.labels(self.name).set(0)
         self._watch = asyncio.create_task(self._keep_watch(), name=f"watch-{self.name}")
 
     def update(self, config: TenantConfig, place: Place, *, has_key: bool) -> None:

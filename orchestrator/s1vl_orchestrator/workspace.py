@@ -11,7 +11,7 @@ from pathlib import Path
 
 from s1vl_orchestrator import files
 from s1vl_orchestrator.conversation import ShownImage
-from s1vl_orchestrator.images import ImageWorkers, ModelCopy
+from s1vl_orchestrator.images import ModelCopy, Workers
 from s1vl_orchestrator.inputs import Input
 from s1vl_orchestrator.paths import ENGINE_COPIES, Relative, TenantPaths, job_folder
 
@@ -46,7 +46,7 @@ class Workspace:
         output: Where its code writes, below the tenant's folder.
     """
 
-    def __init__(self, paths: TenantPaths, job_id: str, names: EngineNames, workers: ImageWorkers) -> None:
+    def __init__(self, paths: TenantPaths, job_id: str, names: EngineNames, workers: Workers) -> None:
         self.paths = paths
         self.folder = job_folder(job_id)
         self.output = self.folder / "output"

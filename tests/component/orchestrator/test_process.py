@@ -157,11 +157,11 @@ async def test_code_in_thinking_without_content(world: World) -> None:
 async def test_an_engine_that_ignores_stop_strings_is_cut(world: World, name: str) -> None:
     world.engine.obey_stop = False
     world.engine.field_name = name
-    invented = code("print(1)") + "<sandbox_output>99</sandbox_output>" + "blah " * 2000
+    invented = code("print(1)") + "<sandbox_output>invented</sandbox_output>" + "blah " * 2000
     world.engine.script = [invented, lambda m: final(results(m)[-1].split()[1])]
     result = await world.answer(text(), image(png()))
     assert result["answer"] == "1"
-    assert "99" not in json.dumps(world.engine.requests[1]["messages"])
+    assert "invented" not in json.dumps(world.engine.requests[1]["messages"])
     assert world.engine.aborted == 1
 
 
