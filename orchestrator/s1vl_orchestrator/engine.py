@@ -35,7 +35,7 @@ _EVENTS_AFTER_CUT = 3
 
 
 class Ended(StrEnum):
-    """How a turn ended."""
+    """How a turn ended: the engine stopped, had no tokens left, went on and was left, or time was up."""
 
     STOP = "stop"
     LENGTH = "length"
@@ -173,8 +173,9 @@ class EngineClient:
                             after_cut += bool(reasoning or content)
                         elif text.feed(reasoning, content):
                             ended = Ended.CUT
-                        if choice.get("finish_reason") and ended is None:
-                            ended = Ended.LENGTH if choice["finish_reason"] == "length" else Ended.STOP
+                        if choice.get("finish_reason") and not after_cut:
+                            cut_short = choice["finish_reason"] == "length" and not text.cut
+                            ended = Ended.LENGTH if cut_short else Ended.STOP
                     # The engine stops at the same tag and still sends its usage. One that does not stop is left.
                     if after_cut >= _EVENTS_AFTER_CUT:
                         break

@@ -23,8 +23,8 @@ INIT_SECONDS = 60
 OVERHEAD_SECONDS = 15.0
 """Client-side patience beyond a cell's own timeout."""
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
-BUSY_SECONDS = 20.0
-"""How long a sandbox whose sessions are all taken is asked again."""
+OPEN_SECONDS = 20.0
+"""How long a sandbox that has no session for us is asked again; a replaced pod needs a few seconds."""
 
 
 class SandboxUnavailableError(Exception):
@@ -244,7 +244,7 @@ class JobKernel:
         return cell
 
     async def _open(self) -> None:
-        give_up = time.monotonic() + BUSY_SECONDS
+        give_up = time.monotonic() + OPEN_SECONDS
         session_id = new_session_id(self._life_seconds)
         # Set first: a creation that is cancelled half way has a session to delete.
         self._session_id = session_id
@@ -254,9 +254,11 @@ class JobKernel:
                 self._creating = asyncio.ensure_future(self._client.create(session_id, self._cwd))
                 await asyncio.shield(self._creating)
                 break
-            except SandboxBusyError:
+            except SandboxUnavailableError as error:
+                # All sessions are taken for the moment, or the pod is being replaced.
                 if time.monotonic() >= give_up:
                     raise
+                log.info("no session yet: %s", error)
                 await asyncio.sleep(0.5)
         cell = await self._client.execute(session_id, self._init_code, INIT_SECONDS)
         if cell.status != "ok":

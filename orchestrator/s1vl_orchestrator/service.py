@@ -19,7 +19,7 @@ from s1vl_orchestrator.images import Workers
 from s1vl_orchestrator.jobs import Place
 from s1vl_orchestrator.paths import ENGINE_COPIES
 from s1vl_orchestrator.sandbox import SandboxClient, Sweeper
-from s1vl_orchestrator.sources import POLL_SECONDS, Snapshot, Source, SourceError, read_snapshot
+from s1vl_orchestrator.sources import POLL_SECONDS, POLLS_PER_SECRET, Snapshot, Source, SourceError, read_snapshot
 from s1vl_orchestrator.telemetry import Metrics
 from s1vl_orchestrator.tenants import Tenant, WatchTimes
 from s1vl_orchestrator.workspace import EngineNames
@@ -53,6 +53,7 @@ class Service:
         self._source = source
         self._times = times or WatchTimes()
         self._poll_seconds = poll_seconds
+        self._polls = 0
         self._keys = KeyRing([])
         # Only until the Secret is there: other instances would not share it, which costs cache hits and nothing else.
         self._own_salt = secrets.token_bytes(32)
@@ -145,7 +146,9 @@ class Service:
 
     async def _reload(self) -> None:
         try:
-            snapshot = await read_snapshot(self._source)
+            all_secrets = self._polls % POLLS_PER_SECRET == 0
+            self._polls += 1
+            snapshot = await read_snapshot(self._source, self.snapshot, all_secrets=all_secrets)
         except (SourceError, ConfigError) as error:
             problem = f"{'invalid configuration refused' if isinstance(error, ConfigError) else 'unreadable'}: {error}"
             if problem != self.config_problem:

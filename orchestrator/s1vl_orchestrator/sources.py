@@ -18,6 +18,7 @@ from s1vl_orchestrator.config import Config, ConfigError, SecretRef, config_vers
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 2.0
+POLLS_PER_SECRET = 5
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -149,21 +150,28 @@ class Snapshot:
         return self.secrets.get(ref) if ref else None
 
 
-async def read_snapshot(source: Source) -> Snapshot:
+async def read_snapshot(source: Source, last: Snapshot | None = None, *, all_secrets: bool = True) -> Snapshot:
     """Read everything once.
+
+    Args:
+        source: Where from.
+        last: What was read before; its secrets are kept unless `all_secrets`, only missing ones are asked for.
+        all_secrets: Ask for every secret: they change seldom, and with many tenants they are many requests.
 
     Raises:
         SourceError: If something could not be read.
         ConfigError: If the configuration is not valid.
     """
     text = await source.config()
-    config = parse_config(text)
+    version = config_version(text)
+    config = last.config if last and last.version == version else parse_config(text)
+    known = {} if last is None or all_secrets else last.secrets
     secrets: dict[SecretRef, bytes] = {}
     for ref in sorted(config.secret_refs(), key=lambda ref: (ref.name, ref.key)):
-        value = await source.secret(ref)
+        value = known.get(ref) or await source.secret(ref)
         if value:
             secrets[ref] = value
-    return Snapshot(config, config_version(text), secrets)
+    return Snapshot(config, version, secrets)
 
 
 __all__ = ["ConfigError", "FileSource", "KubernetesSource", "Snapshot", "Source", "SourceError", "read_snapshot"]

@@ -219,10 +219,24 @@ def _unfence(body: str) -> str:
 
 
 def _tagged(text: str, profile: Profile) -> str:
-    close = text.rfind(profile.answer_close)
-    end = close if close >= 0 else len(text)
-    start = text.rfind(profile.answer_open, 0, end)
-    return text[start + len(profile.answer_open) : end].strip() if start >= 0 else ""
+    """The last answer block. One that quotes the tags inside is taken as a whole."""
+    tags = re.compile(f"(?P<open>{re.escape(profile.answer_open)})|{re.escape(profile.answer_close)}")
+    depth = start = 0
+    found = ""
+    for tag in tags.finditer(text):
+        if tag["open"]:
+            start = start if depth else tag.end()
+            depth += 1
+        elif depth:
+            depth -= 1
+            found = text[start : tag.start()] if not depth else found
+    if depth:
+        # Not balanced: an open tag was named in prose, or the last block was not closed.
+        close = text.rfind(profile.answer_close)
+        opened = text.rfind(profile.answer_open)
+        end = close if close > opened else len(text)
+        found = text[opened + len(profile.answer_open) : end]
+    return _clean(found, profile)
 
 
 def _clean(text: str, profile: Profile) -> str:
