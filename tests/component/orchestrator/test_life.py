@@ -20,7 +20,7 @@ from s1vl_orchestrator.app import create_app
 from s1vl_orchestrator.service import Service
 from s1vl_orchestrator.sources import FileSource, KubernetesSource, read_snapshot
 from s1vl_orchestrator.telemetry import redact
-from tests.component.orchestrator.conftest import World, code, final, image, png, text, until
+from tests.component.orchestrator.conftest import World, code, final, image, png, results, text, until
 from tests.component.orchestrator.fakes import Fail, served
 
 SLOW = "import time\nopen(output_dir + '/started', 'w').close()\ntime.sleep(60)"
@@ -54,7 +54,6 @@ async def test_a_client_that_hangs_up_leaves_nothing(world: World, step: Fail | 
 
 
 async def test_a_deletion_that_fails_is_swept(world: World) -> None:
-    world.engine.script = [code("print(1)"), final("ok")]
 
     def fail_then_answer(_: object) -> str:
         world.sandboxes["chem"].fail_deletes = 3
@@ -63,6 +62,48 @@ async def test_a_deletion_that_fails_is_swept(world: World) -> None:
     world.engine.script = [code("print(1)"), fail_then_answer]
     await world.answer(text(), image(png()))
     await until(lambda: world.sandboxes["chem"].fail_deletes == 0 and not job_sessions(world), "the sweeper")
+
+
+async def test_a_sandbox_that_is_replaced_in_the_middle(world: World) -> None:
+    """Its sessions are gone without a word; the next cell gets a new one, and the model is told what is lost."""
+    box = world.sandboxes["chem"]
+
+    def after_replacement(_: object) -> str:
+        for process in box.sessions.values():
+            process.kill()
+        box.sessions.clear()
+        return code("print(x)")
+
+    world.engine.script = [code("x = 1"), code("x = 2"), after_replacement, code("print(image_path)"), final("ok")]
+    await world.answer(text(), image(png()))
+    told = results(world.engine.requests[-1]["messages"])
+    assert "variables of earlier code are lost" in told[2]
+    assert "/mnt/data/images/.s1vl/jobs/" in told[3]
+    await until(lambda: not job_sessions(world), "no session left")
+
+
+SWAP = """
+import os
+for folder, _, names in os.walk(os.path.dirname(output_dir)):
+    for name in names:
+        os.remove(os.path.join(folder, name))
+os.symlink("../../../../../bio/secret.png", os.path.join(output_dir, "crop.png"))
+assert os.path.exists(os.path.join(output_dir, "crop.png"))
+print(os.path.join(output_dir, "crop.png"))
+"""
+
+
+async def test_code_cannot_turn_a_picture_into_another_tenants(world: World) -> None:
+    """The engine follows links anywhere below its media root, so no path it is given may be one the code can change."""
+    world.put("secret.png", png("blue"), "bio")
+    world.engine.script = [code("image_1.resize((99, 99)).save(output_dir + '/crop.png')"), code(SWAP), final("ok")]
+    result = await world.answer(text(), image(png()))
+    assert [i["width"] for i in result["images"]] == [99]
+    assert [t["cell"] and t["cell"]["status"] for t in result["turns"]] == ["ok", "ok", None]
+    parts = [p for m in world.engine.requests[-1]["messages"] if isinstance(m["content"], list) for p in m["content"]]
+    urls = [p["image_url"]["url"] for p in parts if p["type"] == "image_url"]
+    assert len(urls) == 2
+    assert not any(url.startswith(f"file://{world.folder()}") for url in urls)
 
 
 async def test_sessions_of_dead_instances_are_swept(world: World) -> None:

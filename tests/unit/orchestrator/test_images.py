@@ -86,34 +86,31 @@ def test_the_first_frame_counts() -> None:
         (b"\x89PNG\r\n\x1a\n", "not a picture"),
         (encoded(Image.new("RGB", (500, 500)))[:-40], "not a picture"),
         (encoded(Image.new("RGB", (500, 500), "red"), "JPEG")[:400], "not a picture"),
-        (encoded(Image.new("1", (20_000, 6_000))), "120"),
+        (encoded(Image.new("1", (20_000, 6_000))), "20000x6000 px"),
         (encoded(Image.new("RGB", (1, 300))), "aspect ratio"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not a picture"),
     ],
 )
 def test_what_cannot_be_used(content: bytes, said: str) -> None:
-    if said == "120":
-        said = "20000x6000 px"
     with pytest.raises(ImageError, match=said):
         read_picture(content, BUDGET, CAP)
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "data:image/png;base64,aGk=",
-        "data:;base64,aGk=",
-        "DATA:image/PNG;charset=x;BASE64,aG\nk=",
-        "data:image/x;base64,aGk=",
-    ],
-)
+GOOD_URLS = [
+    "data:image/png;base64,aGk=",
+    "data:;base64,aGk=",
+    "DATA:image/PNG;charset=x;BASE64,aG\nk=",
+    "data:image/x;base64,aGk=",
+]
+BAD_URLS = ["", "data:", "data:image/png,hi", "data:image/png;base64,h", "data:text/html;base64,aGk="]
+
+
+@pytest.mark.parametrize("url", GOOD_URLS)
 def test_data_urls(url: str) -> None:
     assert decode_data_url(url) == b"hi"
 
 
-@pytest.mark.parametrize(
-    "url", ["", "data:", "data:image/png,hi", "data:image/png;base64,h", "data:text/html;base64,aGk="]
-)
+@pytest.mark.parametrize("url", BAD_URLS)
 def test_other_urls(url: str) -> None:
     with pytest.raises(ImageError):
         decode_data_url(url)
