@@ -145,4 +145,7 @@ def _space(kube: Kube) -> Iterator[Space]:
     try:
         yield Space(kube, name)
     finally:
-        kube.kubectl("delete", "namespace", name, "--wait=true", "--timeout=120s", timeout=150)
+        # Pods first: the namespace controller would sleep through half of their grace periods, minutes, before looking.
+        kube.kubectl("delete", "s1vl", "--all", "-n", name)
+        wait_for(f"the pods of {name} to go", lambda: not kube.list("pods", name, "app.kubernetes.io/part-of=s1vl"))
+        kube.kubectl("delete", "namespace", name, "--wait=false")
