@@ -16,7 +16,7 @@ from s1vl_orchestrator.config import Config, ConfigError
 from s1vl_orchestrator.engine import EngineClient
 from s1vl_orchestrator.errors import ApiError, ErrorCode
 from s1vl_orchestrator.images import Workers
-from s1vl_orchestrator.jobs import Place
+from s1vl_orchestrator.jobs import Place, Tools
 from s1vl_orchestrator.paths import ENGINE_COPIES
 from s1vl_orchestrator.sandbox import SandboxClient, Sweeper
 from s1vl_orchestrator.sources import POLL_SECONDS, POLLS_PER_SECRET, Snapshot, Source, SourceError, read_snapshot
@@ -27,6 +27,7 @@ from s1vl_orchestrator.workspace import EngineNames
 log = logging.getLogger(__name__)
 
 ENGINE_PROBE_SECONDS = 3.0
+JOBS_PREPARED_AT_ONCE = 3
 STALE_COPIES_SECONDS = 2 * 3600
 """Jobs end long before; what is older belongs to an instance that was killed."""
 
@@ -42,6 +43,7 @@ class Service:
     def __init__(self, source: Source, *, times: WatchTimes | None = None, poll_seconds: float = POLL_SECONDS) -> None:
         self.metrics = Metrics()
         self.workers = Workers()
+        self.tools = Tools(self.workers, self.metrics, asyncio.Semaphore(JOBS_PREPARED_AT_ONCE))
         # Apart, so that a queue of large pictures does not look like a sandbox that does not answer.
         self._canary_workers = Workers()
         self.draining = False

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from tempfile import SpooledTemporaryFile
+from typing import IO
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -11,12 +13,15 @@ from s1vl_orchestrator.errors import ApiError, ErrorCode
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 BODY_SECONDS = 60.0
+_IN_MEMORY_BYTES = 256 * 1024
 _DRAIN_BYTES = 4 * MAX_BODY_BYTES
 _DRAIN_SECONDS = 10.0
 
 
-async def read_body(request: Request) -> bytes:
+async def read_body(request: Request) -> IO[bytes]:
     """Read a body; a chunked one is counted as it comes.
+
+    It goes to a temporary file: many slow clients with large pictures must not cost memory.
 
     Raises:
         ApiError: `body_too_large` or `request_timeout`.
@@ -25,18 +30,31 @@ async def read_body(request: Request) -> bytes:
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > MAX_BODY_BYTES:
         raise _too_large()
-    chunks: list[bytes] = []
-    size = 0
+    body = SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 - closed by who reads it, or in here
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > MAX_BODY_BYTES:
-                    raise _too_large()
-                chunks.append(chunk)
+            too_large = not await _copy(request, body)
     except TimeoutError as error:
+        body.close()
         raise ApiError(ErrorCode.REQUEST_TIMEOUT, f"The body did not arrive within {BODY_SECONDS:.0f} s.") from error
-    return b"".join(chunks)
+    except BaseException:
+        body.close()
+        raise
+    if too_large:
+        body.close()
+        raise _too_large()
+    body.seek(0)
+    return body
+
+
+async def _copy(request: Request, body: IO[bytes]) -> bool:
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > MAX_BODY_BYTES:
+            return False
+        body.write(chunk)
+    return True
 
 
 async def drain(request: Request) -> None:

@@ -15,7 +15,6 @@ from s1vl_orchestrator.api.bodies import drain, read_body
 from s1vl_orchestrator.errors import ApiError
 from s1vl_orchestrator.jobs import run_job
 from s1vl_orchestrator.loop import StopReason
-from s1vl_orchestrator.requests import parse_body
 from s1vl_orchestrator.service import Service
 from s1vl_orchestrator.telemetry import tenant_name
 
@@ -48,7 +47,7 @@ async def process(request: Request) -> JSONResponse:
 
 
 async def _serve(request: Request, service: Service, arrived: float) -> dict[str, Any]:
-    # In this order, so that a body is only taken in when there is a place for its job: memory stays bounded.
+    # In this order, so that a body is only taken in when there is a place for its job.
     tenant = service.authenticate(request.headers.get("authorization"), request.headers.get("x-api-key"))
     tenant_name.set(tenant.name)
     tenant.check_gate()
@@ -56,13 +55,9 @@ async def _serve(request: Request, service: Service, arrived: float) -> dict[str
     await tenant.admission.enter(limit)
     began = time.monotonic()
     try:
-        body = await read_body(request)
-        parsed = await service.workers.run(parse_body, body)
-        del body
-        tenant.check_gate()  # Again: it may have been long in the queue.
-        answer = await _unless_disconnected(
-            request, run_job(parsed, tenant.place, service.workers, service.metrics, arrived)
-        )
+        with await read_body(request) as body:
+            tenant.check_gate()  # Again: it may have been long in the queue.
+            answer = await _unless_disconnected(request, run_job(body, tenant.place, service.tools, arrived))
     finally:
         tenant.admission.leave(time.monotonic() - began)
     if answer["stop_reason"] == StopReason.SANDBOX_UNAVAILABLE:
