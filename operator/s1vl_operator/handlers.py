@@ -54,6 +54,8 @@ def settings() -> kopf.OperatorSettings:
     # Otherwise it watches all namespaces and all CRDs of the cluster.
     made.scanning.disabled = True
     made.networking.request_timeout = 60
+    # Refusals and failures for longer than this end the process: a restart is seen, a watch that stands still is not.
+    made.networking.error_backoffs = (1, 1, 2, 3, 5, 8)
     made.queueing.idle_timeout = 1.0
     for kind in (*CHILDREN, POD):
         made.watching.label_selectors[_where(kind)] = CHILD_SELECTOR

@@ -17,7 +17,8 @@ from s1vl_operator import handlers
 
 logger = logging.getLogger(__name__)
 
-STOP_SECONDS = 15.0
+STOP_SECONDS = 5.0
+"""Then the thread is left to itself; it ends with the process."""
 
 
 class Informer:
@@ -47,7 +48,7 @@ class Informer:
     @property
     def alive(self) -> bool:
         """Whether it watches. A single watch that dies for good ends them all."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._thread is not None and self._thread.is_alive() and not self.ended.is_set()
 
     def start(self) -> None:
         """Start watching; from within the event loop in which keys are wanted."""
@@ -56,27 +57,30 @@ class Informer:
         def enqueue(namespace: str, name: str, urgent: bool) -> None:
             self._from_thread(loop, lambda: self._enqueue(namespace, name, urgent))
 
+        def ended() -> None:
+            self._from_thread(loop, self.ended.set)
+
         def run() -> None:
             try:
-                asyncio.run(self._watch(enqueue))
+                asyncio.run(self._watch(enqueue, ended))
             except BaseException as error:  # whatever it is, the main thread must hear of it
-                self.error = error
+                self.error = self.error or error
             finally:
-                self._from_thread(loop, self.ended.set)
+                ended()
 
         self._thread = threading.Thread(target=run, name="informer", daemon=True)
         self._thread.start()
 
     async def stop(self) -> None:
-        """Stop watching, and wait until it has stopped."""
+        """Stop watching, and wait a little until it has stopped."""
         self._stop.set()
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join, STOP_SECONDS)
 
-    async def _watch(self, enqueue: handlers.Enqueue) -> None:
+    async def _watch(self, enqueue: handlers.Enqueue, ended: Callable[[], None]) -> None:
         # kopf warns that it cannot handle signals in a thread; that is the point.
         logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
-        await kopf.operator(
+        tasks = await kopf.spawn_tasks(
             registry=handlers.registry(enqueue),
             settings=handlers.settings(),
             standalone=True,
@@ -85,6 +89,12 @@ class Informer:
             ready_flag=self._ready,
             stop_flag=self._stop,
         )
+        # The first that ends takes the others with it, but kopf can hang on that way: tell of it before.
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        errors = [task.exception() for task in done if not task.cancelled()]
+        self.error = next((error for error in errors if error), None)
+        ended()
+        await kopf.run_tasks(tasks)
 
     @staticmethod
     def _from_thread(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:

@@ -10,6 +10,8 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
+import prometheus_client
+
 from s1vl_operator.cluster.apply import Applier
 from s1vl_operator.cluster.client import KubernetesCluster
 from s1vl_operator.cluster.kinds import S1VL_DEPLOYMENT
@@ -178,4 +180,6 @@ def run(settings: Settings, entry: Callable[[Operator], Awaitable[None]] = Opera
     async def main() -> None:
         await entry(Operator(settings))
 
+    # One more series for each counter, for nothing.
+    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     asyncio.run(main())

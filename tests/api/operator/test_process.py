@@ -106,6 +106,16 @@ def credentials(space: Space, kubeconfig: str, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def nothing_but_a_lease(space: Space, credentials: Path) -> None:
+    """Take away the rights on everything but the Lease and the look at the API server's addresses."""
+    del credentials
+    path = f"{RBAC}/namespaces/{space.namespace}/roles/operator-{space.namespace}"
+    role = space.api.request("GET", path)
+    role["rules"] = [rule for rule in role["rules"] if rule["resources"] == ["leases"]]
+    space.api.request("PUT", path, role)
+
+
+@pytest.fixture
 def start(space: Space, credentials: Path, tmp_path: Path) -> Iterator[Start]:
     started: list[Process] = []
 
@@ -223,3 +233,14 @@ def test_of_two_operators_one_works_and_the_other_takes_over(space: Space, start
     space.api.request("DELETE", space.path("Service", "demo-engine"))
     wait_for("the service to come back", lambda: "demo-engine" in space.names("Service"))
     assert second.stop() == 0
+
+
+def test_an_operator_that_may_not_watch_ends_instead_of_standing_still(
+    space: Space, nothing_but_a_lease: None, start: Start
+) -> None:
+    process = start("operator-0")
+    assert process.popen.wait(timeout=120) == 1
+    last = process.said()[-1]
+    assert (last["level"], "orbidden" in last["exc_info"]) == ("ERROR", True)
+    lease = space.api.request("GET", f"/apis/coordination.k8s.io/v1/namespaces/{space.namespace}/leases/s1vl-operator")
+    assert not lease["spec"].get("holderIdentity"), "the next one need not wait"
