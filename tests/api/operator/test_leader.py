@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -14,27 +13,46 @@ from s1vl_operator.leader import LeaderElector, LeadershipLost
 from tests.api.operator.conftest import Operator, Space
 
 
-@dataclass
 class Time:
-    """Seconds that pass only by sleeping; `then` is called in every sleep."""
+    """Seconds that pass only by sleeping."""
 
-    now: float = 1000.0
-    then: Callable[[], None] = lambda: None
+    def __init__(self) -> None:
+        self.now = 1000.0
 
     async def sleep(self, seconds: float) -> None:
         self.now += seconds
-        self.then()
         await asyncio.sleep(0)
 
 
-def elector(operator: Operator, space: Space, identity: str, time: Time) -> LeaderElector:
+class Turns(Time):
+    """Two candidates that take turns, so that neither's requests take time on the other's clock."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._leader, self._other = asyncio.Semaphore(0), asyncio.Semaphore(0)
+        self.rounds = asyncio.Semaphore(0)
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.rounds.release()
+        self._other.release()
+        await self._leader.acquire()
+
+    async def sleep_of_the_other(self, seconds: float) -> None:
+        self._leader.release()
+        await self._other.acquire()
+
+
+def elector(
+    operator: Operator, space: Space, identity: str, time: Time, sleep: Callable[[float], Awaitable[None]] | None = None
+) -> LeaderElector:
     return LeaderElector(
         operator.cluster,
         namespace=space.namespace,
         name="s1vl-operator",
         identity=identity,
         monotonic=lambda: time.now,
-        sleep=time.sleep,
+        sleep=sleep or time.sleep,
     )
 
 
@@ -44,17 +62,18 @@ def lease(space: Space) -> dict[str, Any]:
 
 
 async def test_the_first_leads_and_renews_and_the_second_stands_by(space: Space, operator: Operator) -> None:
-    time = Time()
-    first, second = elector(operator, space, "a", time), elector(operator, space, "b", time)
+    time = Turns()
+    first = elector(operator, space, "a", time)
+    second = elector(operator, space, "b", time, time.sleep_of_the_other)
     await first.acquire()
     held = lease(space)
     assert (held["holderIdentity"], held["leaseDurationSeconds"], held["leaseTransitions"]) == ("a", 15, 0)
     holding = asyncio.create_task(first.hold())
     standing_by = asyncio.create_task(second.acquire())
-    started = time.now
-    passed = asyncio.Event()
-    time.then = lambda: passed.set() if time.now > started + 60 else None
-    await passed.wait()
+    async with asyncio.timeout(60):
+        for _ in range(30):
+            await time.rounds.acquire()
+    assert time.now >= 1060
     assert not holding.done()
     assert not standing_by.done()
     renewed = lease(space)
@@ -63,6 +82,7 @@ async def test_the_first_leads_and_renews_and_the_second_stands_by(space: Space,
     assert renewed["renewTime"] > held["renewTime"]
     for task in (holding, standing_by):
         task.cancel()
+    await asyncio.wait([holding, standing_by])
 
 
 async def test_a_lease_that_is_released_is_taken_at_once(space: Space, operator: Operator) -> None:
@@ -105,3 +125,4 @@ async def test_of_many_candidates_one_wins(space: Space, operator: Operator) -> 
     assert lease(space)["leaseTransitions"] == 0
     for task in waiting:
         task.cancel()
+    await asyncio.wait(waiting)
