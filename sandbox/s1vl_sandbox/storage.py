@@ -19,6 +19,8 @@ UID = GID = 10001
 # Owner and group write; new files get the folder's group; others see nothing.
 MODE = 0o2770
 OWN_FOLDERS = (".s1vl/jobs", ".s1vl/canary")
+# At the volume's root, where no sandbox reaches: copies of pictures that the orchestrator makes for the engine.
+ENGINE_FOLDER = ".s1vl/engine"
 
 _TERMINATION_LOG = Path("/dev/termination-log")
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -74,6 +76,19 @@ def prepare(root: Path, sub_path: str) -> Path:
     finally:
         os.close(tenant)
     return Path(shown)
+
+
+def prepare_engine_folder(root: Path) -> None:
+    """Create the folder of the engine's copies at the volume's root. Idempotent.
+
+    Raises:
+        StorageError: With the reason. The orchestrator then sends pictures inline, which works and costs more.
+    """
+    try:
+        volume = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise StorageError(f"the image volume is not mounted at {root}: {error.strerror}") from error
+    _prepare_own(volume, PurePosixPath(ENGINE_FOLDER).parts, PurePosixPath(root))
 
 
 def _prepare_own(parent: int, parts: tuple[str, ...], shown: PurePosixPath) -> None:
@@ -164,5 +179,9 @@ def main(root: Path, sub_path: str, termination_log: Path = _TERMINATION_LOG) ->
         if termination_log.exists():
             termination_log.write_text(f"{error}\n")
         return 1
+    try:
+        prepare_engine_folder(root)
+    except StorageError as error:
+        print(f"storage-init: pictures will go to the engine inline: {error}", file=sys.stderr)
     print(f"storage-init: {folder} is ready")
     return 0

@@ -14,7 +14,7 @@ from s1vl_operator.desired.context import Context, Manifest
 CONFIG_KEY = "config.yaml"
 PRE_STOP = 5
 """Seconds between a pod's removal from its Service and SIGTERM."""
-EXIT_MARGIN = 25
+EXIT_MARGIN = 45
 """Seconds beyond the longest job that a pod gets to end."""
 
 
@@ -94,8 +94,8 @@ def _secret_names(deployment: S1VLDeployment) -> list[str]:
 
 
 def _rules(deployment: S1VLDeployment) -> list[Manifest]:
-    """Its own configuration and the Secrets that this names; nothing can be listed."""
-    verbs = ["get", "watch"]
+    """Its own configuration and the Secrets that this names, read by name again and again; nothing can be listed."""
+    verbs = ["get"]
     return [
         {
             "apiGroups": [""],

@@ -74,7 +74,7 @@ async def test_secrets_are_made_once_and_the_digest_belongs_to_the_key(world: Wo
         ("ConfigMap", "demo-orchestrator", ("data", "config.yaml"), "version: 2"),
         ("NetworkPolicy", "demo-sandbox", ("spec", "ingress", 0, "ports", 0, "port"), 22),
         ("NetworkPolicy", "demo-default-deny", ("spec", "egress"), [{}]),
-        ("Role", "demo-orchestrator", ("rules", 0, "verbs"), ["get", "watch", "list"]),
+        ("Role", "demo-orchestrator", ("rules", 0, "verbs"), ["get", "list"]),
         ("Deployment", "demo-orchestrator", ("metadata", "labels", "s1vl.io/deployment"), "other"),
         ("Service", "demo-orchestrator", ("metadata", "ownerReferences"), []),
     ],

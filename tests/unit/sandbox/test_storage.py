@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from s1vl_sandbox import storage
-from s1vl_sandbox.storage import GID, MODE, UID, StorageError, prepare, split_sub_path
+from s1vl_sandbox.storage import GID, MODE, UID, StorageError, prepare, prepare_engine_folder, split_sub_path
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes owners")
 
@@ -57,6 +57,24 @@ def test_root_gives_what_it_makes_to_the_sandbox_user(root: Path) -> None:
     folder = prepare(root, "groups/chem")
     for made in (root / "groups", folder, folder / ".s1vl", folder / ".s1vl/jobs", folder / ".s1vl/canary"):
         assert (made.stat().st_uid, made.stat().st_gid) == (UID, GID)
+
+
+def test_the_engines_folder_lies_at_the_root_beside_the_tenants(root: Path) -> None:
+    for _ in range(2):
+        assert storage.main(root, "chem") == 0
+    assert mode(root / ".s1vl/engine") == MODE
+    assert not (root / "chem/.s1vl/engine").exists()
+
+
+def test_an_engines_folder_that_cannot_be_made_is_said_and_harms_nobody(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / ".s1vl").symlink_to(tmp_path)
+    with pytest.raises(StorageError, match="symbolic link"):
+        prepare_engine_folder(root)
+    assert storage.main(root, "chem") == 0
+    assert "inline" in capsys.readouterr().err
+    assert not (tmp_path / "engine").exists()
 
 
 @needs_root

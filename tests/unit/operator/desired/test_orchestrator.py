@@ -77,7 +77,7 @@ def test_the_config_is_a_map_that_nothing_mounts() -> None:
 def test_rights() -> None:
     spec = {"tenants": [{"name": "chem"}, {"name": "bio", "apiKeySecretRef": {"name": "own"}}]}
     made = state(spec)
-    verbs = ["get", "watch"]
+    verbs = ["get"]
     assert made["Role/demo-orchestrator"]["rules"] == [
         {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["demo-orchestrator"], "verbs": verbs},
         {
