@@ -17,7 +17,7 @@ SPECS: list[dict[str, Any]] = [
     {},
     {"tenants": [{"name": "chem"}, {"name": "bio", "subPath": "departments/bio"}]},
     {"tenants": [{"name": "all", "subPath": ""}], "images": {"volume": {"hostPath": "/data/images"}}},
-    {"images": {"clientPath": "/pictures", "sandboxPath": "/work/in", "volume": {"existingClaim": "mine"}}},
+    {"images": {"clientPath": "/pictures", "sandboxPath": "/scratch/in", "volume": {"existingClaim": "mine"}}},
 ]
 
 
