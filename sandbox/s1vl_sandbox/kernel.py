@@ -109,7 +109,7 @@ class KernelFactory:
         limits: rlimits of the kernel processes.
         output_limits: Bounds of each cell's output.
         context: ZeroMQ context of the server.
-        matplotlib_cache: Folder whose files are copied into each kernel's matplotlib cache, if it exists.
+        matplotlib_cache: Where the list of fonts is kept that the first kernel makes, for all later ones.
         pids: Every kernel process from its first moment to its last, those that are still starting included.
     """
 
@@ -129,10 +129,18 @@ class KernelFactory:
         kernel = Kernel(self)
         try:
             await kernel._start()
+            self._keep_font_list(kernel)
         except BaseException:
             await kernel.kill(KillCause.UNHEALTHY)
             raise
         return kernel
+
+    def _keep_font_list(self, kernel: Kernel) -> None:
+        """Take the list of fonts from a kernel that no session has touched; making it costs half a second."""
+        if not self.matplotlib_cache.exists():
+            part = kernel.folder / "fonts"
+            shutil.copytree(kernel.folder / "matplotlib", part)
+            part.rename(self.matplotlib_cache)
 
 
 class Kernel:
@@ -176,6 +184,7 @@ class Kernel:
                 *("-c", "from s1vl_sandbox.kernel_main import main; main()"),
                 str(self._connection_file),
                 json.dumps(vars(self._factory.limits)),
+                str(os.getpid()),
                 cwd=self.work_dir,
                 env=kernel_environment(self.folder, os.environ),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -197,7 +206,7 @@ class Kernel:
     def _make_folder(self) -> dict[str, Any]:
         self.folder.mkdir(mode=0o700)
         self.work_dir.mkdir(mode=0o750)
-        if self._factory.matplotlib_cache.is_dir():
+        if self._factory.matplotlib_cache.exists():
             shutil.copytree(self._factory.matplotlib_cache, self.folder / "matplotlib")
         info: dict[str, Any] = {
             "transport": "ipc",
@@ -221,7 +230,7 @@ class Kernel:
 
     async def _wait_until_ready(self) -> None:
         """Ask for the kernel's info until both sockets have answered: iopub drops what it sends to nobody."""
-        assert self._client is not None and self._exit is not None  # noqa: S101  (_start has set them)
+        assert self._exit is not None  # noqa: S101  (_start has set it)
         deadline = time.monotonic() + _START_TIMEOUT_SECONDS
         cell = self._cell = _Cell("", OutputCollector(self._factory.output_limits))
         while not cell.finished:
@@ -229,7 +238,7 @@ class Kernel:
                 raise KernelStartError(f"kernel exited with {self._exit.result()} at start: {self._start_log()}")
             if time.monotonic() > deadline:
                 raise KernelStartError(f"kernel gave no answer in {_START_TIMEOUT_SECONDS:.0f} s: {self._start_log()}")
-            cell.msg_id = self._client.kernel_info()
+            await self._send(cell, "kernel_info_request", {})
             with contextlib.suppress(TimeoutError):
                 await self._until(cell, lambda: cell.finished, _KERNEL_INFO_INTERVAL_SECONDS)
         self._cell = None
@@ -238,6 +247,18 @@ class Kernel:
         with contextlib.suppress(OSError):
             return (self.folder / "start.log").read_text(errors="replace")[-2000:].strip() or "no output"
         return "no log"
+
+    async def _send(self, cell: _Cell, msg_type: str, content: dict[str, Any]) -> None:
+        """Send a request on the shell channel and make ``cell`` listen for what comes back.
+
+        Not with the client's own methods: they send past the asyncio socket, which swallows its one notice that a
+        reply has come in; about one kernel in a hundred then seemed to hang.
+        """
+        assert self._client is not None  # noqa: S101  (_connect has set it)
+        session = self._client.session
+        message = session.msg(msg_type, content)
+        cell.msg_id = message["header"]["msg_id"]
+        await self._client.shell_channel.socket.send_multipart(session.serialize(message))
 
     async def _read(self, socket: zmq.asyncio.Socket) -> None:
         """Receive for as long as the kernel lives, cell or no cell, so that nothing piles up on either side."""
@@ -297,14 +318,13 @@ class Kernel:
             limit_seconds: Seconds after which the cell is interrupted, and killed if that does not stop it in a second.
             silent: Do not count it and keep it out of the history.
         """
-        assert self._client is not None  # noqa: S101  (KernelFactory.start has set it)
         started = time.monotonic()
         self._received = 0
         cell = self._cell = _Cell("", OutputCollector(self._factory.output_limits))
         timed_out = False
         try:
             if self.alive:
-                cell.msg_id = self._client.execute(code, silent=silent, store_history=not silent, allow_stdin=False)
+                await self._send(cell, "execute_request", _execute_content(code, silent))
                 try:
                     await self._until(cell, lambda: cell.half_finished, limit_seconds)
                     await self._other_half(cell)
@@ -382,6 +402,18 @@ class Kernel:
             self._client.iopub_channel.socket.linger = 0
             self._client.stop_channels()
         await asyncio.to_thread(_remove_tree, self.folder)
+
+
+def _execute_content(code: str, silent: bool) -> dict[str, Any]:
+    """Content of an execute request: nobody is there to type, and later cells do not depend on this one's luck."""
+    return {
+        "code": code,
+        "silent": silent,
+        "store_history": not silent,
+        "user_expressions": {},
+        "allow_stdin": False,
+        "stop_on_error": False,
+    }
 
 
 def _remove_tree(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The program of one kernel process: arguments are its connection file and its limits as JSON.
+"""The program of one kernel process: arguments are its connection file, its limits as JSON and the server's process id.
 
 It limits itself first, then imports what cells usually import (so that a kernel taken from the pool is warm), then
 becomes an ordinary IPython kernel whose output is bounded.
@@ -105,8 +105,8 @@ class BoundedKernel(IPythonKernel):  # type: ignore[misc]
 
 def main() -> None:
     """Limit this process and run the kernel until it is told to shut down or killed."""
-    connection_file, limits_json = sys.argv[1:]
-    die_with_parent()
+    connection_file, limits_json, server_pid = sys.argv[1:]
+    die_with_parent(int(server_pid))
     become_subreaper()
     KernelLimits(**json.loads(limits_json)).apply()
     os.umask(0o027)

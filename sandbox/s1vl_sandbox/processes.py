@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -33,9 +34,12 @@ def become_subreaper() -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def die_with_parent() -> None:
-    """Have this process killed when the thread that started it ends."""
+def die_with_parent(parent: int) -> None:
+    """Have this process killed when the thread that started it ends; end it now if ``parent`` is gone already."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # The parent may have been killed before the line above: no signal comes any more, and this would live forever.
+    if os.getppid() != parent:
+        sys.exit("the server that started this kernel is gone")
 
 
 def hide_from_peers() -> None:

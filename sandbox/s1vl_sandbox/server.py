@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import shutil
-import sys
 import tempfile
 import time
 import uuid
@@ -19,7 +17,7 @@ from typing import Any
 import zmq
 import zmq.asyncio
 
-from s1vl_sandbox.kernel import KernelFactory, kernel_environment
+from s1vl_sandbox.kernel import KernelFactory
 from s1vl_sandbox.limits import KernelLimits
 from s1vl_sandbox.outputs import OutputLimits
 from s1vl_sandbox.pool import KernelPool
@@ -79,7 +77,10 @@ class Server:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Start the pool; at the end no process and no file of any kernel is left."""
-        tasks = [asyncio.create_task(self._open(), name="open"), asyncio.create_task(self._expire(), name="expiry")]
+        self.pool.open()
+        tasks = [asyncio.create_task(self._expire(), name="expiry")]
+        if self._owns_children:
+            tasks.append(asyncio.create_task(self._end_strays(), name="strays"))
         try:
             yield
         finally:
@@ -93,28 +94,6 @@ class Server:
     def describe_limits(self) -> dict[str, Any]:
         """The limits that hold; None where there is none."""
         return {"kernel": self._limits.describe(), "output": asdict(self._output_limits)}
-
-    async def _open(self) -> None:
-        await self._make_matplotlib_cache()
-        self.pool.open()
-        if self._owns_children:
-            await self._end_strays()
-
-    async def _make_matplotlib_cache(self) -> None:
-        """List the fonts once; each kernel would otherwise spend half a second on it and none may share a folder."""
-        environment = kernel_environment(self.root, os.environ)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-c", "import matplotlib.font_manager"),
-            cwd=self.root,
-            env=environment,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        _, stderr = await process.communicate()
-        if process.returncode != 0:
-            _log.warning("listing matplotlib's fonts failed: %s", stderr.decode(errors="replace")[-500:])
 
     async def _expire(self) -> None:
         while True:

@@ -21,6 +21,9 @@ from s1vl_sandbox.settings import Settings
 
 Answer = dict[str, Any]
 
+SHARED_SESSION = "shared"
+"""For tests whose cells leave a kernel that works: starting one takes a second of a core."""
+
 
 class Sandbox:
     """A running server and a client for it."""
@@ -126,8 +129,9 @@ def session_id(request: pytest.FixtureRequest) -> str:
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="session")
 async def sessions_are_closed(request: pytest.FixtureRequest) -> AsyncIterator[None]:
-    """Close what a test opened on the shared server."""
+    """Close what a test opened on the shared server, but for the session that tests share."""
     yield
     if "sandbox" in request.fixturenames:
         shared: Sandbox = request.getfixturevalue("sandbox")
-        await shared.server.sessions.delete_all()
+        for name in await shared.session_ids() - {SHARED_SESSION}:
+            await shared.server.sessions.delete(name)

@@ -9,7 +9,7 @@ import resource
 import pytest
 from PIL import Image
 
-from .conftest import Sandbox, eventually, gone
+from .conftest import SHARED_SESSION, Sandbox, eventually, gone
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -50,11 +50,11 @@ async def test_an_error(sandbox: Sandbox, session_id: str) -> None:
         ("import os\ndef leak():\n  fds = [open('/dev/null') for _ in range(5000)]\nleak()", "OSError"),
     ],
 )
-async def test_errors_leave_a_kernel_that_works(sandbox: Sandbox, session_id: str, code: str, ename: str) -> None:
-    data = await sandbox.execute(code, session_id)
+async def test_errors_leave_a_kernel_that_works(sandbox: Sandbox, code: str, ename: str) -> None:
+    data = await sandbox.execute(code, SHARED_SESSION)
     assert data["status"] == "error"
     assert [o["ename"].lstrip("_") for o in data["outputs"] if o["output_type"] == "error"] == [ename]
-    assert await sandbox.printed("print(6 * 7)", session_id) == "42"
+    assert await sandbox.printed("print(6 * 7)", SHARED_SESSION) == "42"
 
 
 @pytest.mark.parametrize(
@@ -66,21 +66,21 @@ async def test_errors_leave_a_kernel_that_works(sandbox: Sandbox, session_id: st
         "import cv2, numpy\nfrom PIL import Image\nImage.fromarray(cv2.blur(numpy.zeros((9, 9, 3), 'u1'), (3, 3)))",
     ],
 )
-async def test_pictures_come_back_as_png(sandbox: Sandbox, session_id: str, code: str) -> None:
-    data = await sandbox.execute(code, session_id)
+async def test_pictures_come_back_as_png(sandbox: Sandbox, code: str) -> None:
+    data = await sandbox.execute(code, SHARED_SESSION)
     pictures = [o["data"]["image/png"] for o in data["outputs"] if "image/png" in o.get("data", {})]
     assert data["status"] == "ok", data
     assert len(pictures) == 1
     assert Image.open(io.BytesIO(base64.b64decode(pictures[0]))).format == "PNG"
 
 
-async def test_a_picture_over_the_limit_becomes_a_notice(sandbox: Sandbox, session_id: str) -> None:
+async def test_a_picture_over_the_limit_becomes_a_notice(sandbox: Sandbox) -> None:
     code = (
         "import numpy\nfrom PIL import Image\n"
         "rng = numpy.random.default_rng(0)\n"
         "display(Image.fromarray(rng.integers(0, 255, (3000, 3000, 3), 'u1')))"
     )
-    data = await sandbox.execute(code, session_id)
+    data = await sandbox.execute(code, SHARED_SESSION)
     assert data["status"] == "ok"
     assert data["truncated"] is True
     assert "image/png" not in data["outputs"][0]["data"]
@@ -108,17 +108,17 @@ async def test_printing_a_gigabyte_is_cut_and_costs_the_server_nothing(
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
 
 
-async def test_a_gigabyte_from_a_child_process_is_cut(sandbox: Sandbox, session_id: str) -> None:
+async def test_a_gigabyte_from_a_child_process_is_cut(sandbox: Sandbox) -> None:
     code = "import os\n_ = os.system('head -c 1000000000 /dev/zero | tr \"\\\\0\" x')"
-    data = await sandbox.execute(code, session_id, timeout=120)
+    data = await sandbox.execute(code, SHARED_SESSION, timeout=120)
     assert data["status"] == "ok", str(data)[-500:]
     assert data["truncated"] is True
     assert len(str(data)) < 300_000
 
 
 @pytest.mark.parametrize("code", ["'x' * 2**28", "raise ValueError('x' * 2**28)"])
-async def test_giant_results_and_errors_are_cut(sandbox: Sandbox, session_id: str, code: str) -> None:
-    data = await sandbox.execute(code, session_id, timeout=120)
+async def test_giant_results_and_errors_are_cut(sandbox: Sandbox, code: str) -> None:
+    data = await sandbox.execute(code, SHARED_SESSION, timeout=120)
     assert data["status"] == ("error" if "raise" in code else "ok")
     assert "characters left out]" in str(data["outputs"])
     assert len(str(data)) < 300_000
@@ -205,12 +205,12 @@ async def test_a_kernel_that_died_between_cells_is_reported_before_code_runs(san
 
 
 async def test_nothing_is_kept_on_disk_and_nothing_secret_is_in_the_environment(
-    sandbox: Sandbox, session_id: str, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = await sandbox.printed(
         "import os\nhistory = get_ipython().history_manager\nprint(history.hist_file, history.enabled, os.getcwd())\n"
         "print(sorted(os.environ))",
-        session_id,
+        SHARED_SESSION,
     )
     history, names = text.splitlines()
     assert history.startswith(":memory: False /tmp/")
@@ -218,8 +218,8 @@ async def test_nothing_is_kept_on_disk_and_nothing_secret_is_in_the_environment(
     assert "KUBE" not in names
 
 
-async def test_limits_hold_for_children_too(sandbox: Sandbox, session_id: str) -> None:
+async def test_limits_hold_for_children_too(sandbox: Sandbox) -> None:
     limits = (
-        await sandbox.printed("print(*get_ipython().getoutput('ulimit -c; ulimit -n; ulimit -v'))", session_id)
+        await sandbox.printed("print(*get_ipython().getoutput('ulimit -c; ulimit -n; ulimit -v'))", SHARED_SESSION)
     ).split()
     assert limits == ["0", "1024", str(4 * 1024 * 1024)]

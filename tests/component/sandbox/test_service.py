@@ -17,7 +17,7 @@ import pytest
 
 from s1vl_sandbox.processes import children, descendants
 
-from .conftest import Runner, Sandbox, eventually, gone, names_in
+from .conftest import SHARED_SESSION, Runner, Sandbox, eventually, gone, names_in
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -44,8 +44,8 @@ async def test_sandbox_info(sandbox: Sandbox) -> None:
     assert info["session_timeout_seconds"] == 1800
 
 
-async def test_metrics(sandbox: Sandbox, session_id: str) -> None:
-    await sandbox.execute("1/0", session_id)
+async def test_metrics(sandbox: Sandbox) -> None:
+    await sandbox.execute("1/0", SHARED_SESSION)
     text = (await sandbox.http.get("/metrics")).text
     assert "s1vl_sandbox_sessions 1.0" in text
     assert 's1vl_sandbox_cells_total{status="error"}' in text
@@ -71,7 +71,7 @@ async def test_readiness_uses_no_session_and_keeps_the_kernel(sandbox: Sandbox) 
     for _ in range(5):
         assert (await sandbox.http.get("/readyz")).status_code == 200
     assert sandbox.server.pool.pids >= before
-    assert await sandbox.session_ids() == set()
+    assert await sandbox.session_ids() <= {SHARED_SESSION}
 
 
 async def test_a_warm_kernel_that_died_is_replaced(runner: Runner) -> None:
@@ -169,3 +169,19 @@ async def test_the_program_ends_strays_and_stops_on_sigterm(tmp_path: Path) -> N
         program.process.kill()
         program.process.wait()
         await program.http.aclose()
+
+
+async def test_kernels_die_with_a_server_that_is_killed(tmp_path: Path) -> None:
+    """Also those that were just starting: one warm kernel is taken, so that the next one is on its way."""
+    program = Program(tmp_path)
+    try:
+        await eventually(program.ready)
+        await program.http.post("/v1/jupyter/sessions/create", json={})
+        await eventually(lambda: len(descendants(program.process.pid)) >= 2)
+        pids = descendants(program.process.pid)
+    finally:
+        program.process.kill()
+        program.process.wait()
+        await program.http.aclose()
+    for pid in pids:
+        await eventually(lambda pid=pid: gone(pid))
