@@ -47,7 +47,7 @@ def split_sub_path(sub_path: str) -> tuple[str, ...]:
 
 
 def prepare(root: Path, sub_path: str) -> Path:
-    """Create the tenant's folder and our folders in it, and prove that they can be written to. Idempotent.
+    """Create the tenant's folder and our folders in it, and prove that they can be used. Idempotent.
 
     Folders that exist keep their owner; ours are repaired. Run as root, everything made here belongs to 10001:10001.
 
@@ -72,7 +72,7 @@ def prepare(root: Path, sub_path: str) -> Path:
             tenant = _enter(tenant, part, PurePosixPath(root, *parts[: depth + 1]))
         for folder in OWN_FOLDERS:
             _prepare_own(os.dup(tenant), PurePosixPath(folder).parts, shown)
-        _verify_write(tenant, shown)
+        _verify_read(tenant, shown)
     finally:
         os.close(tenant)
     return Path(shown)
@@ -135,11 +135,21 @@ def _own(folder: int) -> None:
         os.fchmod(folder, MODE)
 
 
+def _verify_read(folder: int, shown: PurePosixPath) -> None:
+    """The tenant's own folder must be readable; jobs write into ours only, so a host's folder may stay root's."""
+    status = os.fstat(folder)
+    if not _may(status, read=True):
+        raise StorageError(
+            f"{shown} belongs to {status.st_uid}:{status.st_gid} with mode {stat.S_IMODE(status.st_mode):04o}: "
+            f"user {UID}:{GID} cannot read there; chown it or allow group {GID} to read"
+        )
+
+
 def _verify_write(folder: int, shown: PurePosixPath) -> None:
     """Write as the user that the sandbox will run as, not as root to whom everything is allowed."""
     if os.geteuid() == 0:
         status = os.fstat(folder)
-        if not _may_write(status):
+        if not _may(status):
             raise StorageError(
                 f"{shown} belongs to {status.st_uid}:{status.st_gid} with mode {stat.S_IMODE(status.st_mode):04o}: "
                 f"user {UID}:{GID} cannot write there; chown it or allow group {GID} to write"
@@ -152,14 +162,11 @@ def _verify_write(folder: int, shown: PurePosixPath) -> None:
         raise StorageError(f"cannot write to {shown}: {_explain(error)}") from error
 
 
-def _may_write(status: os.stat_result) -> bool:
-    if status.st_uid == UID:
-        needed = stat.S_IWUSR | stat.S_IXUSR
-    elif status.st_gid == GID:
-        needed = stat.S_IWGRP | stat.S_IXGRP
-    else:
-        needed = stat.S_IWOTH | stat.S_IXOTH
-    return status.st_mode & needed == needed
+def _may(status: os.stat_result, *, read: bool = False) -> bool:
+    """Whether the sandbox's user may write to a folder, or just read it."""
+    bits = 0o5 if read else 0o3
+    shift = 6 if status.st_uid == UID else 3 if status.st_gid == GID else 0
+    return (status.st_mode >> shift) & bits == bits
 
 
 def _is_link(name: str, parent: int) -> bool:

@@ -48,7 +48,7 @@ def kube(deployed: Deployed) -> Kube:
 
 @dataclass(frozen=True)
 class Space:
-    """A namespace under PSA `restricted`, and what the tests do in it."""
+    """A namespace, and what the tests do in it."""
 
     kube: Kube
     name: str
@@ -129,18 +129,19 @@ class _Client:
 
 @pytest.fixture
 def space(kube: Kube) -> Iterator[Space]:
-    yield from _space(kube)
+    yield from make_space(kube, "restricted")
 
 
 @pytest.fixture(scope="module")
 def shared_space(kube: Kube) -> Iterator[Space]:
     """One namespace for the tests of a module that only look."""
-    yield from _space(kube)
+    yield from make_space(kube, "restricted")
 
 
-def _space(kube: Kube) -> Iterator[Space]:
+def make_space(kube: Kube, level: str) -> Iterator[Space]:
+    """A namespace under a Pod Security level, gone with all that is in it afterwards."""
     name = f"e2e-{secrets.token_hex(4)}"
-    labels = {"pod-security.kubernetes.io/enforce": "restricted", "s1vl.io/e2e": "true"}
+    labels = {"pod-security.kubernetes.io/enforce": level, "s1vl.io/e2e": "true"}
     kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
     try:
         yield Space(kube, name)

@@ -92,10 +92,19 @@ def test_our_folders_are_repaired_and_the_users_files_are_left_alone(root: Path)
 
 
 @needs_root
-def test_a_folder_that_the_sandbox_could_not_write_is_named(root: Path) -> None:
+def test_a_folder_that_the_sandbox_could_not_read_is_named(root: Path) -> None:
     (root / "chem").mkdir(mode=0o750)
-    with pytest.raises(StorageError, match=r"chem belongs to 0:0 with mode 0750: user 10001:10001 cannot write"):
+    with pytest.raises(StorageError, match=r"chem belongs to 0:0 with mode 0750: user 10001:10001 cannot read"):
         prepare(root, "chem")
+
+
+@needs_root
+def test_a_folder_of_the_hosts_root_is_served_as_it_is(root: Path) -> None:
+    os.chown(root, 0, 0)
+    root.chmod(0o755)
+    prepare(root, "")
+    assert (root.stat().st_uid, mode(root)) == (0, 0o755)
+    assert ((root / ".s1vl/jobs").stat().st_uid, mode(root / ".s1vl/jobs")) == (UID, MODE)
 
 
 @pytest.mark.parametrize("where", ["chem", "chem/.s1vl", "chem/.s1vl/jobs", "chem/.s1vl/canary"])
