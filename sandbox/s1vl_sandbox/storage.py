@@ -63,10 +63,7 @@ def prepare(root: Path, sub_path: str) -> Path:
     """
     parts = split_sub_path(sub_path)
     shown = PurePosixPath(root, *parts)
-    try:
-        tenant = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise StorageError(f"the image volume is not mounted at {root}: {error.strerror}") from error
+    tenant = _open_root(root)
     try:
         for depth, part in enumerate(parts):
             tenant = _enter(tenant, part, PurePosixPath(root, *parts[: depth + 1]))
@@ -84,11 +81,15 @@ def prepare_engine_folder(root: Path) -> None:
     Raises:
         StorageError: With the reason. The orchestrator then sends pictures inline, which works and costs more.
     """
+    _prepare_own(_open_root(root), PurePosixPath(ENGINE_FOLDER).parts, PurePosixPath(root))
+
+
+def _open_root(root: Path) -> int:
+    """Open the volume itself; unlike what lies in it, its mount point may be a link."""
     try:
-        volume = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise StorageError(f"the image volume is not mounted at {root}: {error.strerror}") from error
-    _prepare_own(volume, PurePosixPath(ENGINE_FOLDER).parts, PurePosixPath(root))
 
 
 def _prepare_own(parent: int, parts: tuple[str, ...], shown: PurePosixPath) -> None:
