@@ -5,7 +5,7 @@ PY := .s1vl/venv/bin/python
 PYTEST := $(PY) -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-component test-api test-e2e lint format generate lock images cluster-up cluster-down cluster-status clean setup setup-cluster
+.PHONY: help demo test test-unit test-component test-api test-e2e bench lint format generate lock images cluster-up cluster-down cluster-status clean setup setup-cluster
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ test-api: setup-cluster ## Against a real kube-apiserver and etcd
 
 test-e2e: setup-cluster ## Against a whole cluster (CLUSTER=local|current|kind)
 	@S1VL_CLUSTER=$(CLUSTER) $(PYTEST) tests/e2e
+
+bench: setup ## Measure; one JSON object a line (PARTS="sandbox")
+	@$(PY) -m bench $(PARTS)
 
 lint: setup ## ruff, mypy --strict, import-linter
 	@$(PY) -m ruff format --check .

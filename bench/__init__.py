@@ -1,0 +1,1 @@
+"""Programs that measure s1vl; `make bench` runs them."""

@@ -1,0 +1,211 @@
+"""The sandbox: how soon a session is there, how quick a cell, how much memory kernels cost.
+
+A real ``s1vl-sandbox serve`` with its kernel host, spoken to over HTTP on the loopback interface, one kept connection.
+Beside it stands what anyone gets from ``jupyter_client`` alone: a kernel started from nothing that imports the same
+libraries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil  # type: ignore[import-untyped]  # its stubs are another package
+from jupyter_client.manager import start_new_kernel
+
+from bench.figures import Figure, percentile, percentiles
+
+MIB = 1024 * 1024
+WARM = 2
+SESSIONS_AT_ONCE = 50
+ACQUIRES = 100
+CELLS = 500
+COLD_STARTS = 3
+PATIENCE_SECONDS = 120
+IMPORTS = "import numpy, cv2, PIL.Image, matplotlib.pyplot"
+
+
+class Sandbox:
+    """A running server and a client for it."""
+
+    def __init__(self, url: str, process: subprocess.Popen[bytes]) -> None:
+        self.url = url
+        self.process = process
+        self.http = httpx.Client(base_url=url, timeout=PATIENCE_SECONDS)
+
+    def create(self, name: str) -> float:
+        """Open a session and return the seconds it took."""
+        began = time.perf_counter()
+        self.http.post("/v1/jupyter/sessions/create", json={"session_id": name}).raise_for_status()
+        return time.perf_counter() - began
+
+    def execute(self, name: str, code: str) -> float:
+        """Run a cell that must end well and return the seconds it took."""
+        began = time.perf_counter()
+        answer = self.http.post("/v1/jupyter/execute", json={"session_id": name, "code": code, "timeout": 60})
+        took = time.perf_counter() - began
+        data = answer.raise_for_status().json()["data"]
+        if data["status"] != "ok":
+            raise RuntimeError(f"{code!r} ended with {data['status']}: {data['outputs']}")
+        return took
+
+    def delete(self, name: str) -> None:
+        """Close a session."""
+        self.http.delete(f"/v1/jupyter/sessions/{name}").raise_for_status()
+
+    def settle(self, warm: int = WARM) -> None:
+        """Wait until the pool is full."""
+        until(lambda: self.http.get("/v1/jupyter/info").json()["data"]["warm_kernels"] >= warm)
+
+    def processes(self) -> list[psutil.Process]:
+        """The server with everything below it."""
+        top = psutil.Process(self.process.pid)
+        return [top, *top.children(recursive=True)]
+
+
+def until(condition: object) -> None:
+    """Wait until a callable gives something true.
+
+    Raises:
+        TimeoutError: After two minutes.
+    """
+    assert callable(condition)  # noqa: S101
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        with contextlib.suppress(httpx.TransportError):
+            if condition():
+                return
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"did not come true in {PATIENCE_SECONDS} s")
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def running(**settings: str) -> Iterator[Sandbox]:
+    """A server with `S1VL_SANDBOX_*` settings of its own, ended with all its kernels."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with tempfile.TemporaryDirectory(prefix="s1vl-bench-", dir="/tmp") as folder:
+        env = {f"S1VL_SANDBOX_{name}": value for name, value in settings.items()}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "s1vl_sandbox", "serve"],
+            env={
+                **os.environ,
+                **env,
+                "S1VL_SANDBOX_HOST": "127.0.0.1",
+                "S1VL_SANDBOX_PORT": str(port),
+                "S1VL_SANDBOX_STATE_DIR": folder,
+            },
+            stderr=subprocess.DEVNULL,
+        )
+        sandbox = Sandbox(f"http://127.0.0.1:{port}", process)
+        try:
+            until(lambda: sandbox.http.get("/readyz").status_code == httpx.codes.OK)
+            yield sandbox
+        finally:
+            sandbox.http.close()
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=60)
+
+
+def measure() -> Iterator[Figure]:
+    """All figures of this part."""
+    yield Figure("sandbox.acquire_cold_p50", statistics.median(_cold_starts()) * 1000, "ms")
+    with running(MAX_SESSIONS=str(SESSIONS_AT_ONCE + 5), WARM_KERNELS=str(WARM)) as sandbox:
+        sandbox.settle()
+        yield from _memory(sandbox)
+        yield from percentiles("sandbox.acquire", list(_acquires(sandbox)), 50, 200)
+        yield from _cells(sandbox)
+        yield from _at_once(sandbox)
+
+
+def _cold_starts() -> Iterator[float]:
+    for _ in range(COLD_STARTS):
+        began = time.perf_counter()
+        manager, client = start_new_kernel(kernel_name="python3", startup_timeout=PATIENCE_SECONDS)
+        client.execute_interactive(IMPORTS, timeout=PATIENCE_SECONDS)
+        yield time.perf_counter() - began
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+def _acquires(sandbox: Sandbox) -> Iterator[float]:
+    for number in range(ACQUIRES):
+        sandbox.settle()
+        yield sandbox.create(f"acquire-{number}")
+        # A session that cannot run a cell has not been acquired.
+        sandbox.execute(f"acquire-{number}", IMPORTS)
+        sandbox.delete(f"acquire-{number}")
+
+
+def _cells(sandbox: Sandbox) -> Iterator[Figure]:
+    sandbox.create("cells")
+    sandbox.settle()
+    idle = [sandbox.execute("cells", "1+1") for _ in range(CELLS)]
+    yield from percentiles("sandbox.cell", idle, 8)
+    busy = []
+    for number in range(20):
+        # Every closed session leaves the pool one kernel to start.
+        sandbox.create(f"refill-{number}")
+        busy += [sandbox.execute("cells", "1+1") for _ in range(10)]
+        sandbox.delete(f"refill-{number}")
+    yield Figure("sandbox.cell_while_refilling_ratio", percentile(busy, 50) / percentile(idle, 50))
+    sandbox.delete("cells")
+
+
+def _at_once(sandbox: Sandbox) -> Iterator[Figure]:
+    async def open_and_use(http: httpx.AsyncClient, number: int) -> bool:
+        body = {"session_id": f"crowd-{number}", "code": f"{number} + 1", "timeout": 60}
+        created = await http.post("/v1/jupyter/sessions/create", json={"session_id": body["session_id"]})
+        answer = (await http.post("/v1/jupyter/execute", json=body)).json()
+        results = [o["data"]["text/plain"] for o in answer["data"]["outputs"] if o["output_type"] == "execute_result"]
+        return created.status_code == httpx.codes.OK and results == [str(number + 1)]
+
+    async def crowd() -> int:
+        async with httpx.AsyncClient(base_url=sandbox.url, timeout=PATIENCE_SECONDS) as http:
+            return sum(await asyncio.gather(*(open_and_use(http, number) for number in range(SESSIONS_AT_ONCE))))
+
+    began = time.perf_counter()
+    usable = asyncio.run(crowd())
+    yield Figure("sandbox.sessions_at_once", usable, goal=SESSIONS_AT_ONCE, better="higher")
+    yield Figure("sandbox.sessions_at_once_time", time.perf_counter() - began, "s")
+    kernels = len(sandbox.processes()) - 2
+    yield Figure("sandbox.memory_50_sessions", sum(_pss(p) for p in sandbox.processes()), "MiB")
+    yield Figure("sandbox.processes_50_sessions", kernels)
+
+
+def _memory(sandbox: Sandbox) -> Iterator[Figure]:
+    """Proportional set sizes: a page that several processes share is counted once in their sum."""
+    yield Figure("sandbox.memory_idle", sum(_pss(p) for p in sandbox.processes()), "MiB", 300)
+    ready = {process.pid for process in sandbox.processes()}
+    names = [f"memory-{number}" for number in range(WARM)]
+    for name in names:
+        sandbox.create(name)
+        sandbox.execute(name, IMPORTS)
+    # What was warm is in use now.
+    used = [process.memory_full_info() for process in sandbox.processes() if process.pid in ready][2:]
+    yield Figure("sandbox.memory_kernel_unique", statistics.mean(info.uss for info in used) / MIB, "MiB")
+    yield Figure("sandbox.memory_kernel_rss", statistics.mean(info.rss for info in used) / MIB, "MiB")
+    for name in names:
+        sandbox.delete(name)
+
+
+def _pss(process: psutil.Process) -> float:
+    """MiB; a process that has just ended has none."""
+    try:
+        rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return int(rollup.split("Pss:")[1].split()[0]) / 1024
