@@ -8,7 +8,7 @@
 
 FROM python:3.11-slim-bookworm AS base
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends tini \
+ && apt-get install --yes --no-install-recommends libseccomp2 tini \
  && rm -rf /var/lib/apt/lists/* \
  && groupadd --gid 10001 s1vl \
  && useradd --uid 10001 --gid 10001 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin s1vl

@@ -46,6 +46,7 @@ need_packages() {
   need git command -v git
   need python3 command -v python3
   need python3-venv python3 -c 'import ensurepip, venv'
+  need libseccomp2 python3 -c 'import ctypes; ctypes.CDLL("libseccomp.so.2")'
   if [ "$want_cluster" = yes ]; then
     need buildah command -v buildah
     need conntrack command -v conntrack
@@ -73,7 +74,8 @@ make_venv() {
 }
 
 install_python_packages() {
-  "$VENV/bin/pip" install --disable-pip-version-check --require-hashes -r requirements/dev.lock &&
+  # Without dependencies: the lock is complete, but for what pyproject.toml overrides.
+  "$VENV/bin/pip" install --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.lock &&
     "$VENV/bin/pip" install --disable-pip-version-check --no-deps --no-build-isolation -e .
 }
 

@@ -18,7 +18,7 @@ from hack.ui import Failure, step
 LOGS = LOCAL / "log"
 
 SUITE = "bookworm"
-PACKAGES = ("python3", "ca-certificates", "tini")
+PACKAGES = ("python3", "ca-certificates", "libseccomp2", "tini")
 PYTHON = "3.11"
 SITE = Path(f"usr/local/lib/python{PYTHON}/dist-packages")
 """Where Debian's Python looks for packages that Debian did not install."""
@@ -78,7 +78,7 @@ def deps_key(lock: Path) -> str:
 
 
 def base_layer() -> Base:
-    """Debian with Python, ca-certificates and tini; about 70 s the first time.
+    """Debian with Python, ca-certificates, libseccomp and tini; about 70 s the first time.
 
     Raises:
         Failure: debootstrap is missing or failed, or this is not root.
