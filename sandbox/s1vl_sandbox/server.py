@@ -17,6 +17,7 @@ from typing import Any
 import zmq
 import zmq.asyncio
 
+from s1vl_sandbox.files import Root
 from s1vl_sandbox.kernel import KernelFactory
 from s1vl_sandbox.limits import KernelLimits
 from s1vl_sandbox.outputs import OutputLimits
@@ -68,6 +69,11 @@ class Server:
             self.root / "k", self._limits, self._output_limits, self._context, self.root / "matplotlib"
         )
         self.factory.root.mkdir(mode=0o700)
+        # Where files go that no session owns: the tenant's images, or a folder that lives as long as this server.
+        self.home = Path(settings.workspace) if settings.workspace else self.root / "home"
+        if not settings.workspace:
+            self.home.mkdir()
+            self.home.chmod(0o2770)
         self.pool = KernelPool(self.factory.start, settings.warm_kernels, self.metrics)
         self.sessions = Sessions(
             self.pool, settings.max_sessions, settings.session_timeout_seconds, self.metrics, clock
@@ -90,6 +96,12 @@ class Server:
             await self.pool.close()
             self._context.destroy(linger=0)
             shutil.rmtree(self.root, ignore_errors=True)
+
+    def file_roots(self) -> list[Root]:
+        """The folders that the file API serves: home, and the private folders of the open sessions."""
+        kernels = [session.kernel for session in self.sessions.all()]
+        private = [Root(self.root, kernel.work_dir.relative_to(self.root)) for kernel in kernels if kernel is not None]
+        return [Root(self.home), *private]
 
     def describe_limits(self) -> dict[str, Any]:
         """The limits that hold; None where there is none."""
