@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import hmac
 import logging
+import os
 import secrets
 import time
 from dataclasses import dataclass
@@ -18,8 +19,10 @@ from s1vl_orchestrator.images import Workers
 from s1vl_orchestrator.paths import CANARY, Relative, TenantPaths
 from s1vl_orchestrator.sandbox import (
     Cell,
+    Grants,
     SandboxBusyError,
     SandboxClient,
+    SandboxRefusedError,
     SandboxUnavailableError,
     Sweeper,
     new_session_id,
@@ -31,6 +34,7 @@ CELL_SECONDS = 20
 VISIBLE_SECONDS = 3.0
 """How long we wait for the kernel's file to appear here: network file systems are not instant."""
 STALE_SECONDS = 600
+NONCE, DIGEST = "nonce", "digest"
 
 
 class PathReason(StrEnum):
@@ -61,15 +65,14 @@ async def check_paths(
 ) -> PathStatus:
     """Send one canary: write a nonce, have the kernel digest it and write the digest beside it, read that.
 
-    All its files are removed again, and its session is deleted.
+    It has a folder of its own, the only one that its session may reach. The folder is removed again, and the session
+    is deleted.
 
     Raises:
         SandboxBusyError: If the sandbox has no session to spare: nothing is known then.
     """
-    name = f"{secrets.token_hex(8)}.nonce"
+    folder = CANARY / secrets.token_hex(8)
     nonce = secrets.token_hex(32).encode()
-    file = CANARY / name
-    digest_file = CANARY / f"{name}.digest"
     views = f"{paths.client} (client), {paths.folder} (orchestrator) and {paths.sandbox} (sandbox)"
 
     def status(consistent: bool | None, reason: PathReason, message: str) -> PathStatus:
@@ -77,42 +80,43 @@ async def check_paths(
 
     try:
         await sandbox.boot_id()
-        await workers.run(_write, paths, file, nonce)
-        cell = await _ask_kernel(sandbox, sweeper, paths.to_sandbox(file), paths.to_sandbox(digest_file))
-        if cell.status != "ok":
-            return status(
-                False, PathReason.MISMATCH, f"{views} are not the same folder: the kernel said {_problem(cell)}."
-            )
-        digest = await _read_digest(workers, paths, digest_file)
+        await workers.run(_write, paths, folder, nonce)
+        cell = await _ask_kernel(sandbox, sweeper, paths.to_sandbox(folder))
+        problem = f"the kernel said {_said(cell)}" if cell.status != "ok" else ""
+        digest = await _read_digest(workers, paths, folder / DIGEST) if not problem else None
     except SandboxBusyError:
         raise
+    except SandboxRefusedError as error:
+        digest, problem = None, f"the sandbox said {error}"
     except SandboxUnavailableError as error:
         return status(None, PathReason.UNREACHABLE, f"the sandbox at {sandbox.url} does not answer: {error}.")
     except OSError as error:
         return status(False, PathReason.WRITE_FAILED, f"cannot write to {paths.folder}: {error.strerror or error}.")
     finally:
-        await asyncio.shield(workers.run(_remove, paths, file, digest_file))
+        await asyncio.shield(workers.run(_remove, paths, folder))
     if digest is None:
-        problem = "what the kernel wrote beside the canary does not arrive"
+        problem = problem or "what the kernel wrote beside the canary does not arrive"
+    elif not hmac.compare_digest(digest, hashlib.sha256(nonce).hexdigest().encode()):
+        problem = "the kernel read another file"
+    if problem:
         return status(False, PathReason.MISMATCH, f"{views} are not the same folder: {problem}.")
-    if not hmac.compare_digest(digest, hashlib.sha256(nonce).hexdigest().encode()):
-        return status(False, PathReason.MISMATCH, f"{views} are not the same folder: the kernel read another file.")
     return status(True, PathReason.CONSISTENT, f"{views} are the same folder.")
 
 
-async def _ask_kernel(sandbox: SandboxClient, sweeper: Sweeper, path: str, digest_path: str) -> Cell:
+async def _ask_kernel(sandbox: SandboxClient, sweeper: Sweeper, folder: str) -> Cell:
     session_id = new_session_id(4 * CELL_SECONDS)
+    grants = Grants(folder, (folder,))
     code = f"""
 import hashlib
-with open({path!r}, "rb") as _file:
+with open({f"{folder}/{NONCE}"!r}, "rb") as _file:
     _digest = hashlib.sha256(_file.read()).hexdigest()
-with open({digest_path!r}, "w") as _file:
+with open({f"{folder}/{DIGEST}"!r}, "w") as _file:
     _file.write(_digest)
 """
     sweeper.add(session_id)
     try:
-        await sandbox.create(session_id)
-        return await sandbox.execute(session_id, code, CELL_SECONDS)
+        await sandbox.create(session_id, grants)
+        return await sandbox.execute(session_id, code, CELL_SECONDS, grants)
     finally:
         # What cannot be deleted stays with the sweeper.
         with contextlib.suppress(SandboxUnavailableError):
@@ -137,23 +141,29 @@ async def _read_digest(workers: Workers, paths: TenantPaths, file: Relative) -> 
         await asyncio.sleep(0.1)
 
 
-def _write(paths: TenantPaths, file: Relative, nonce: bytes) -> None:
-    files.make_directory(paths.folder, CANARY)
-    # Canaries of an instance that was killed.
-    for entry in files.list_files(paths.folder, CANARY):
-        if time.time() - entry.stamp[0] / 1e9 > STALE_SECONDS:
-            files.remove_file(paths.folder, entry.path)
-    files.write(paths.folder, file, nonce)
+def _write(paths: TenantPaths, folder: Relative, nonce: bytes) -> None:
+    files.make_directory(paths.folder, folder)
+    _remove_stale(paths)
+    files.write(paths.folder, folder / NONCE, nonce)
 
 
-def _remove(paths: TenantPaths, *canary: Relative) -> None:
-    for file in canary:
-        try:
-            files.remove_file(paths.folder, file)
-        except OSError as error:
-            log.warning("cannot remove the canary %s: %s", file, error)
+def _remove_stale(paths: TenantPaths) -> None:
+    """Remove the canaries of instances that were killed, and of sandboxes with the wrong volume."""
+    with os.scandir(paths.folder / CANARY) as entries:
+        folders = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+    for entry in folders:
+        with contextlib.suppress(FileNotFoundError):  # Another instance was quicker.
+            if time.time() - entry.stat(follow_symlinks=False).st_mtime > STALE_SECONDS:
+                _remove(paths, CANARY / entry.name)
 
 
-def _problem(cell: Cell) -> str:
+def _remove(paths: TenantPaths, folder: Relative) -> None:
+    try:
+        files.remove_tree(paths.folder, folder)
+    except OSError as error:
+        log.warning("cannot remove the canary %s: %s", folder, error)
+
+
+def _said(cell: Cell) -> str:
     errors = [f"{o.get('ename')}: {o.get('evalue')}" for o in cell.outputs if o.get("output_type") == "error"]
     return (errors[0] if errors else cell.status)[:300]

@@ -27,12 +27,35 @@ OPEN_SECONDS = 20.0
 """How long a sandbox that has no session for us is asked again; a replaced pod needs a few seconds."""
 
 
+_REFUSED = (httpx.codes.BAD_REQUEST, httpx.codes.NOT_FOUND, httpx.codes.UNPROCESSABLE_ENTITY)
+
+
 class SandboxUnavailableError(Exception):
     """The sandbox cannot be reached, refuses us, or answers with nonsense."""
 
 
 class SandboxBusyError(SandboxUnavailableError):
     """All sessions of the sandbox are taken."""
+
+
+class SandboxRefusedError(SandboxUnavailableError):
+    """The sandbox is well and takes the request for a wrong one, e.g. because a folder does not exist there."""
+
+
+@dataclass(frozen=True)
+class Grants:
+    """What a session may reach on the image volume, by the sandbox's own paths.
+
+    Our runtime enforces them, and gives a session without any the whole folder of its tenant to read. The stock AIO
+    image knows the working directory only.
+
+    Attributes:
+        cwd: Working directory; all below it may be read and written.
+        readable: Files and folders that may be read, all of them: what is not named cannot be.
+    """
+
+    cwd: str
+    readable: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -59,22 +82,45 @@ class SandboxClient:
         self.url = url
         self._headers = {"X-AIO-API-Key": key} if key else {}
         self._http = http
+        self._takes_grants = False
         self.metrics = metrics
 
     async def boot_id(self) -> str:
         """What changes when the sandbox is another process; "" where it does not say (the stock AIO image)."""
         data = await self._call("GET", "/v1/sandbox", wait=5)
-        return str(data.get("boot_id", ""))
+        boot_id = str(data.get("boot_id", ""))
+        # What the stock image does with a field that it does not know is not documented.
+        self._takes_grants = bool(boot_id)
+        return boot_id
 
-    async def create(self, session_id: str, cwd: str | None = None) -> None:
-        """Open a session and its kernel."""
-        body = {"session_id": session_id, **({"cwd": cwd} if cwd else {})}
+    async def create(self, session_id: str, grants: Grants) -> None:
+        """Open a session and its kernel.
+
+        Raises:
+            SandboxBusyError: All sessions are taken.
+            SandboxRefusedError: The sandbox does not have the working directory.
+            SandboxUnavailableError: For everything else.
+        """
+        # Every time: a sandbox may have been replaced by one of another kind, and a session without its grants
+        # would read all that the tenant has.
+        await self.boot_id()
+        body = {"session_id": session_id, "cwd": grants.cwd, **self._grants(grants)}
         await self._call("POST", "/v1/jupyter/sessions/create", body, wait=CREATE_SECONDS)
 
-    async def execute(self, session_id: str, code: str, seconds: int) -> Cell:
-        """Run a cell. HTTP 200 says only that it was handled: the status is in the data."""
+    async def execute(self, session_id: str, code: str, seconds: int, grants: Grants) -> Cell:
+        """Run a cell. HTTP 200 says only that it was handled: the status is in the data.
+
+        Args:
+            session_id: An unknown one is opened by the sandbox without a word.
+            code: Python source.
+            seconds: The cell's time.
+            grants: Those of `create`, for a session that the sandbox opens anew.
+
+        Raises:
+            SandboxUnavailableError: If the sandbox cannot be reached, refuses us, or answers with nonsense.
+        """
         began = time.monotonic()
-        body = {"session_id": session_id, "code": code, "timeout": seconds}
+        body = {"session_id": session_id, "code": code, "timeout": seconds, **self._grants(grants)}
         data = await self._call("POST", "/v1/jupyter/execute", body, wait=seconds + OVERHEAD_SECONDS)
         status, outputs = data.get("status"), data.get("outputs")
         if status not in ("ok", "error", "timeout") or not isinstance(outputs, list):
@@ -99,6 +145,9 @@ class SandboxClient:
         if isinstance(sessions, dict):
             return [str(name) for name in sessions]
         return [str(item.get("session_id", "")) if isinstance(item, dict) else str(item) for item in sessions]
+
+    def _grants(self, grants: Grants) -> dict[str, Any]:
+        return {"cwd": grants.cwd, "readable": list(grants.readable)} if self._takes_grants else {}
 
     async def _send(
         self, method: str, path: str, body: dict[str, Any] | None, *, wait: float, attempts: int
@@ -145,8 +194,9 @@ class SandboxClient:
         message = str(envelope.get("message") or reason)[:300]
         if status != httpx.codes.OK or not envelope.get("success"):
             said = f"{method} {path}: HTTP {status} {message}"
-            busy = status == httpx.codes.TOO_MANY_REQUESTS or "limit" in message.lower()
-            raise SandboxBusyError(said) if busy else SandboxUnavailableError(said)
+            if status == httpx.codes.TOO_MANY_REQUESTS or "limit" in message.lower():
+                raise SandboxBusyError(said)
+            raise SandboxRefusedError(said) if status in _REFUSED else SandboxUnavailableError(said)
         data = envelope.get("data")
         return data if isinstance(data, dict) else {}
 
@@ -194,11 +244,13 @@ class Sweeper:
 class JobKernel:
     """A job's own session: opened at the first cell, reopened when it was lost, deleted by `close`, always."""
 
-    def __init__(self, client: SandboxClient, sweeper: Sweeper, init_code: str, cwd: str, life_seconds: float) -> None:
+    def __init__(
+        self, client: SandboxClient, sweeper: Sweeper, init_code: str, grants: Grants, life_seconds: float
+    ) -> None:
         self._client = client
         self._sweeper = sweeper
         self._init_code = init_code
-        self._cwd = cwd
+        self._grants = grants
         self._life_seconds = life_seconds
         self._session_id: str | None = None
         self._creating: asyncio.Future[None] | None = None
@@ -235,7 +287,7 @@ class JobKernel:
 
     async def _execute(self, code: str, seconds: int) -> Cell:
         assert self._session_id is not None  # noqa: S101 - opened by run
-        cell = await self._client.execute(self._session_id, code, seconds)
+        cell = await self._client.execute(self._session_id, code, seconds, self._grants)
         # A sandbox that restarted makes an unknown session anew without a word; its count starts over.
         if cell.execution_count is not None:
             if cell.execution_count < self._count and cell.status != "timeout":
@@ -251,7 +303,7 @@ class JobKernel:
         self._client.metrics.sandbox_sessions.inc()
         while True:
             try:
-                self._creating = asyncio.ensure_future(self._client.create(session_id, self._cwd))
+                self._creating = asyncio.ensure_future(self._client.create(session_id, self._grants))
                 await asyncio.shield(self._creating)
                 break
             except SandboxUnavailableError as error:
@@ -260,7 +312,7 @@ class JobKernel:
                     raise
                 log.info("no session yet: %s", error)
                 await asyncio.sleep(0.5)
-        cell = await self._client.execute(session_id, self._init_code, INIT_SECONDS)
+        cell = await self._client.execute(session_id, self._init_code, INIT_SECONDS, self._grants)
         if cell.status != "ok":
             reasons = [f"{o.get('ename')}: {o.get('evalue')}" for o in cell.outputs if o.get("output_type") == "error"]
             raise SandboxUnavailableError(f"the session could not be prepared: {cell.status} {' '.join(reasons)}")

@@ -159,7 +159,11 @@ for line in sys.stdin:
 
 
 class FakeSandbox:
-    """AIO's Jupyter API; each session is a Python process of its own that sees `mount` at `SANDBOX_PATH`."""
+    """AIO's Jupyter API; each session is a Python process of its own that sees `mount` at `SANDBOX_PATH`.
+
+    With a `boot_id` it is our runtime, which takes grants. With "" it is the stock image, at its strictest: a field
+    that it does not know is an error.
+    """
 
     def __init__(self, mount: Path, key: str = "") -> None:
         self.mount = mount
@@ -169,6 +173,7 @@ class FakeSandbox:
         self.opened = 0
         self.max_sessions = 8
         self.codes: list[str] = []
+        self.grants: dict[str, dict[str, Any]] = {}
         self.fail_deletes = 0
         self.broken = False
 
@@ -202,13 +207,15 @@ class FakeSandbox:
 
         @app.get("/v1/sandbox")
         async def info() -> JSONResponse:
-            return answer({"boot_id": self.boot_id})
+            return answer({"boot_id": self.boot_id} if self.boot_id else {"version": "1.11.0"})
 
         @app.post("/v1/jupyter/sessions/create")
         async def create(request: Request) -> JSONResponse:
             body = await request.json()
             if len(self.sessions) >= self.max_sessions:
                 return answer(None, 400, "session limit reached")
+            if problem := self._open(body):
+                return answer(None, 422, problem)
             await self._start(body["session_id"])
             return answer({"session_id": body["session_id"]})
 
@@ -228,10 +235,26 @@ class FakeSandbox:
             body = await request.json()
             self.codes.append(body["code"])
             if body["session_id"] not in self.sessions:
+                if problem := self._open(body):
+                    return answer(None, 422, problem)
                 await self._start(body["session_id"])
             return answer(await self._run(self.sessions[body["session_id"]], body["code"], body["timeout"]))
 
         return app
+
+    def _open(self, body: dict[str, Any]) -> str:
+        """Note what a session may reach; returns why it cannot be opened."""
+        unknown = body.keys() - {"session_id", "kernel_name", "cwd", "code", "timeout"}
+        if not self.boot_id and unknown:
+            return f"Extra inputs are not permitted: {sorted(unknown)}"
+        if cwd := body.get("cwd"):
+            folder = Path(cwd.replace(SANDBOX_PATH, str(self.mount)))
+            if self.boot_id and folder.parent.is_dir():
+                folder.mkdir(exist_ok=True)
+            if not folder.is_dir():
+                return f"cwd {cwd!r} is not an absolute path of a directory"
+        self.grants[body["session_id"]] = {key: body[key] for key in ("cwd", "readable") if key in body}
+        return ""
 
     async def _start(self, session_id: str) -> None:
         self.sessions[session_id] = await asyncio.create_subprocess_exec(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -52,7 +53,35 @@ async def test_a_wrong_mount_closes_the_gate_and_heals(world: World, tmp_path: P
     box.mount = good
     await until(lambda: world.service.tenants["chem"].status.consistent, "the gate to open")
     assert (await world.ask(text(), image(png()))).status_code == 200
-    assert not list((elsewhere / ".s1vl/canary").iterdir())
+    # What our runtime made there is empty, and goes with the canaries of the tenant whose folder it is.
+    assert not [file for file in elsewhere.rglob("*") if file.is_file()]
+
+
+async def test_a_volume_without_the_canarys_folder_is_another_one(world: World, tmp_path: Path) -> None:
+    box = world.sandboxes["chem"]
+    box.mount = tmp_path / "elsewhere"
+    box.mount.mkdir()
+    status = await until(lambda: (s := world.service.tenants["chem"].status).consistent is False and s, "a mismatch")
+    assert status.reason == "CanaryMismatch"
+    assert "is not an absolute path of a directory" in status.message
+    assert not list(box.mount.iterdir())
+
+
+async def test_a_canarys_session_reaches_nothing_else(world: World) -> None:
+    box = world.sandboxes["chem"]
+    box.grants.clear()
+    await until(lambda: box.grants, "another canary")
+    for grants in box.grants.values():
+        assert re.fullmatch(r"/mnt/data/images/\.s1vl/canary/[0-9a-f]{16}", grants["cwd"])
+        assert grants["readable"] == [grants["cwd"]]
+
+
+async def test_what_killed_instances_left_is_removed(world: World) -> None:
+    left = world.folder() / ".s1vl/canary/left"
+    left.mkdir()
+    (left / "nonce").write_text("x")
+    os.utime(left, (1, 1))
+    await until(lambda: not left.exists(), "the old canary to go")
 
 
 async def test_a_copy_of_the_folder_is_not_the_folder(world: World, tmp_path: Path) -> None:
@@ -64,9 +93,10 @@ async def test_a_copy_of_the_folder_is_not_the_folder(world: World, tmp_path: Pa
     (copy / ".s1vl/canary").mkdir(parents=True)
     original = canary._write
 
-    def write_both(paths, file, nonce):  # type: ignore[no-untyped-def]
-        original(paths, file, nonce)
-        (copy / file).write_bytes(nonce)
+    def write_both(paths, folder, nonce):  # type: ignore[no-untyped-def]
+        original(paths, folder, nonce)
+        (copy / folder).mkdir()
+        (copy / folder / canary.NONCE).write_bytes(nonce)
 
     canary._write = write_both
     canary.VISIBLE_SECONDS, visible = 0.1, canary.VISIBLE_SECONDS

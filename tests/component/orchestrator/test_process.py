@@ -290,3 +290,44 @@ async def test_deadline_leaves_time_for_an_answer(world: World) -> None:
     result = await world.answer(text(), image(png()), deadline_seconds=3)
     assert (result["stop_reason"], result["answer"]) == ("deadline", "in time")
     assert result["turns"][0]["ended"] == "time"
+
+
+@pytest.mark.parametrize("listed", [True, False])
+async def test_a_jobs_session_reaches_its_pictures_and_its_folder(world: World, listed: bool) -> None:
+    paths = [world.put("sub/a.png", png())] if listed else []
+    world.put("secret.png", png("blue"))
+    world.engine.script = [code("open(output_dir + '/x.txt', 'w').close()"), final("red")]
+    answer = await world.answer(text(), *([] if listed else [image(png("green"))]), paths=paths)
+    folder = f"/mnt/data/images/.s1vl/jobs/{answer['id']}"
+    (grants,) = [g for g in world.sandboxes["chem"].grants.values() if g["cwd"] == f"{folder}/output"]
+    picture = "/mnt/data/images/sub/a.png" if listed else f"{folder}/inputs/image_1.png"
+    assert grants["readable"] == [picture, folder]
+
+
+async def test_a_session_that_is_opened_anew_gets_its_grants_again(world: World) -> None:
+    """The sandbox opens an unknown session without a word; it must not be one that reads everything."""
+    box = world.sandboxes["chem"]
+
+    def forget(_: object) -> str:
+        for process in box.sessions.values():
+            process.kill()
+        box.sessions.clear()
+        box.grants.clear()
+        return code("print('anew')")
+
+    world.engine.script = [code("a = 1"), forget, final("done")]
+    assert (await world.answer(text(), image(png())))["answer"] == "done"
+    found = [grants for grants in box.grants.values() if grants["cwd"].endswith("/output")]
+    assert found
+    assert all(len(grants["readable"]) == 2 for grants in found)
+
+
+async def test_the_stock_image_gets_no_field_that_it_does_not_know(world: World) -> None:
+    box = world.sandboxes["chem"]
+    box.boot_id = ""
+    box.grants.clear()
+    path = world.put("a.png", png())
+    world.engine.script = [code("print(6 * 7)"), final("42")]
+    assert (await world.answer(text(), paths=[path]))["answer"] == "42"
+    assert "42" in results(world.engine.requests[-1]["messages"])[0]
+    assert [set(grants) for grants in box.grants.values() if "jobs" in grants["cwd"]] == [{"cwd"}]
