@@ -9,8 +9,9 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from s1vl_sandbox.api import router
+from s1vl_sandbox.api.errors import install_error_handlers
 from s1vl_sandbox.guard import Guard
-from s1vl_sandbox.routes import install_error_handlers, router
 from s1vl_sandbox.server import Server
 
 

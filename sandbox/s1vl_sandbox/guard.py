@@ -14,7 +14,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from s1vl_sandbox.envelope import failure
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
-_TOO_LARGE = f"the body is over {MAX_BODY_BYTES} bytes; put data into a file on the shared volume instead"
+MAX_UPLOAD_BYTES = 100 * 1024 * 1024
+"""Largest form to upload a file with."""
+# The first has room for what base64 adds to 10 MiB.
+_ROUTE_BYTES = {"/v1/file/write": 16 * 1024 * 1024, "/v1/file/upload": MAX_UPLOAD_BYTES}
 
 
 def presented_keys(headers: Iterable[tuple[bytes, bytes]], query: bytes) -> list[bytes]:
@@ -37,7 +40,10 @@ def key_matches(keys: list[bytes], expected_sha256: str) -> bool:
 
 
 class Guard:
-    """ASGI middleware: 401 without the right key on ``/v1/*``, 413 for bodies over 4 MiB, chunked ones included."""
+    """ASGI middleware: 401 without the right key on ``/v1/*``, 413 for bodies over the limit, chunked ones included.
+
+    The limit is 4 MiB, but 16 MiB to write a file and 100 MiB to upload one.
+    """
 
     def __init__(self, app: ASGIApp, api_key_sha256: str) -> None:
         self._app = app
@@ -59,10 +65,12 @@ class Guard:
         await self._bounded(scope, receive, send)
 
     async def _bounded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        limit = _ROUTE_BYTES.get(scope["path"], MAX_BODY_BYTES)
+        too_large = f"the body is over {limit} bytes; put data into a file on the shared volume instead"
         headers = dict(scope["headers"])
         declared = headers.get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > MAX_BODY_BYTES:
-            await JSONResponse(failure(_TOO_LARGE), 413)(scope, receive, send)
+        if declared.isdigit() and int(declared) > limit:
+            await JSONResponse(failure(too_large), 413)(scope, receive, send)
             return
         received = 0
 
@@ -70,9 +78,9 @@ class Guard:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > MAX_BODY_BYTES:
+            if received > limit:
                 # Raised inside of the application, whose error handlers make the answer of it.
-                raise HTTPException(413, _TOO_LARGE)
+                raise HTTPException(413, too_large)
             return message
 
         await self._app(scope, counting_receive, send)

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import zmq
@@ -100,8 +100,8 @@ class Server:
     def file_roots(self) -> list[Root]:
         """The folders that the file API serves: home, and the private folders of the open sessions."""
         kernels = [session.kernel for session in self.sessions.all()]
-        private = [Root(self.root, kernel.work_dir.relative_to(self.root)) for kernel in kernels if kernel is not None]
-        return [Root(self.home), *private]
+        folders = [kernel.work_dir.relative_to(self.root) for kernel in kernels if kernel is not None]
+        return [Root(self.home), *(Root(self.root, PurePosixPath(folder)) for folder in folders)]
 
     def describe_limits(self) -> dict[str, Any]:
         """The limits that hold; None where there is none."""
