@@ -11,9 +11,11 @@ import re
 from dataclasses import dataclass
 
 from s1vl_orchestrator.protocol.profile import Profile
+from s1vl_orchestrator.protocol.repetition import WINDOW, repeats
 
 _FENCE_OPEN = re.compile(r"\s*```[ \t]*(?:[\w+.-]+)?[ \t]*(?:\r?\n|$)")
 _FENCE_CLOSE = re.compile(r"^[ \t]*```[ \t]*$", re.MULTILINE)
+_REPETITION_STEP = 256
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,9 @@ class Malformed:
     why: str
 
 
+_CIRCLES = Malformed("The text went round in circles and was cut off. Go on from another side.")
+
+
 @dataclass(frozen=True)
 class Block:
     """A tagged block of a text: `text[start:end]` with its tags, `body` without. `closed`: the close tag is there."""
@@ -50,6 +55,8 @@ class Block:
 
 class TurnText:
     """The text of one turn as it streams in. After `feed` returns True, nothing more is wanted.
+
+    A turn is over at the end of its first code, where it begins to invent a result, and when it goes round in circles.
 
     However the text is split into pieces, the result is that of the whole text at once.
     """
@@ -74,6 +81,11 @@ class TurnText:
         # A tag may be split over pieces: look again at the end of what was there.
         searched = max(0, len(text) - len(piece) - self._profile.longest_tag)
         end = self._end(text, searched)
+        # At fixed places, so that the cut does not depend on the pieces.
+        first = (len(text) - len(piece)) // _REPETITION_STEP + 1
+        last = (len(text) if end is None else end) // _REPETITION_STEP
+        steps = (step * _REPETITION_STEP for step in range(first, last + 1))
+        end = next((at for at in steps if repeats(text[max(0, at - WINDOW) : at])), end)
         if end is None:
             return text
         self.cut = True
@@ -134,8 +146,8 @@ def parse_final(reasoning: str, content: str, profile: Profile, *, truncated: bo
     tagged = _tagged(content, profile) or _tagged(reasoning, profile)
     if tagged:
         return tagged
-    text = _clean(_without_code(content, profile), profile)
-    if not text and not truncated:
+    text = "" if repeats(content) else _clean(_without_code(content, profile), profile)
+    if not text and not truncated and not repeats(reasoning):
         text = _clean(_without_code(reasoning, profile), profile)
     return text or None
 
@@ -147,6 +159,8 @@ def _without_code(text: str, profile: Profile) -> str:
 
 
 def _read_block(block: Block, *, truncated: bool) -> Code | Malformed:
+    if not block.closed and repeats(block.body):
+        return _CIRCLES
     if not block.closed and truncated:
         return Malformed("The code was cut off because it was too long. Write shorter code.")
     if block.is_call:
@@ -176,6 +190,8 @@ def _read_answer(reasoning: str, content: str, profile: Profile, *, truncated: b
     tagged = _tagged(content, profile)
     if tagged:
         return Answer(tagged)
+    if repeats(content) or (not content.strip() and repeats(reasoning)):
+        return _CIRCLES
     text = _clean(content, profile)
     if text:
         return Answer(text)
