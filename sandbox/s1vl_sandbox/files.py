@@ -103,11 +103,11 @@ class Files:
 
     def append(self, path: str, content: bytes) -> bool:
         """Write to the end of a file; False if there is none."""
-        with self._parent(path) as (folder, name):
-            try:
+        try:
+            with self._parent(path) as (folder, name):
                 descriptor = _open_regular(folder, name, os.O_WRONLY | os.O_APPEND)
-            except FileNotFoundError:
-                return False
+        except FileNotFoundError:
+            return False
         with os.fdopen(descriptor, "ab") as file:
             file.write(content)
         return True
