@@ -10,9 +10,10 @@ import ctypes
 import errno
 import functools
 import os
-import socket
+import stat
 import sys
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
@@ -85,62 +86,99 @@ _INT = 0xFFFFFFFF
 """The kernel looks at the lower half of an `int` argument only, so a comparison must too."""
 
 
+class Is(Enum):
+    """How an argument is compared; the names are libseccomp's."""
+
+    EQ = "equal"
+    NE = "not equal"
+    GT = "greater than"
+    MASKED_EQ = "equal under a mask"
+
+
 @dataclass(frozen=True)
+class Test:
+    """A comparison of one argument.
+
+    Attributes:
+        argument: Which argument, from 0.
+        how: How it is compared with
+        values: the value; under a mask, with the mask and the value.
+    """
+
+    argument: int
+    how: Is
+    values: tuple[int, ...]
+
+
 class Condition:
-    """A system call that is refused with EPERM for some values of one argument.
+    """A system call that is refused when all of its tests hold.
 
     Attributes:
         call: Its name.
-        argument: Which argument, from 0.
-        unless: Refused unless the argument is this; or
-        masked: refused when ``argument & masked[0] == masked[1]``.
+        tests: Each of another argument.
+        code: The errno it fails with.
     """
 
-    call: str
-    argument: int
-    unless: int | None = None
-    masked: tuple[int, int] = (0, 0)
+    def __init__(self, call: str, *tests: Test, code: int = errno.EPERM) -> None:
+        self.call = call
+        self.tests = tests
+        self.code = code
+
+
+def _eq(argument: int, value: int) -> Test:
+    return Test(argument, Is.EQ, (value,))
+
+
+def _ne(argument: int, value: int) -> Test:
+    return Test(argument, Is.NE, (value,))
+
+
+def _masked(argument: int, mask: int, value: int) -> Test:
+    return Test(argument, Is.MASKED_EQ, (mask, value))
 
 
 _CLONE_PARENT = 0x8000
 _CLONE_NEW = (0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000)
-_SOCK_TYPE_MASK = 0xF
+_AF_UNIX, _AF_NETLINK = 1, 16
+_SOCK_TYPE_MASK, _S_IFMT = 0xF, 0o170000
+_NOT_STREAMS = (2, 3, 4)
+"""SOCK_DGRAM, SOCK_RAW (which AF_UNIX takes for the former) and SOCK_RDM. SOCK_SEQPACKET needs a connect(), too."""
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _F_SETLEASE, _F_NOTIFY = 1024, 1026
-_TIOCSTI, _TIOCLINUX, _FS_IOC_SETFLAGS, _FS_IOC_FSSETXATTR = 0x5412, 0x541C, 0x40086602, 0x401C5820
-_PRIO_PROCESS, _IOPRIO_WHO_PROCESS = 0, 1
+_IOCTLS = (0x5412, 0x541C, 0x40086602, 0x401C5820)
+"""TIOCSTI and TIOCLINUX type into a terminal; FS_IOC_SETFLAGS and FS_IOC_FSSETXATTR change attributes of a file."""
+_PRIO_PROCESS, _IOPRIO_WHO_PROCESS, _SCHED_OTHER = 0, 1, 0
 
 CONDITIONS: tuple[Condition, ...] = (
-    *(Condition(call, 0, unless=socket.AF_UNIX) for call in ("socket", "socketpair")),
+    # Every family but AF_UNIX, with EPERM; rules whose errors differ must not overlap.
+    *(Condition("socket", _eq(0, family)) for family in range(_AF_NETLINK) if family != _AF_UNIX),
+    # ZeroMQ asks netlink for interfaces before it makes a TCP socket, and aborts the process over an EPERM there.
+    Condition("socket", _eq(0, _AF_NETLINK), code=errno.EOPNOTSUPP),
+    Condition("socket", Test(0, Is.GT, (_AF_NETLINK,))),
+    Condition("socketpair", _ne(0, _AF_UNIX)),
     # sendmsg() can name a receiver where no filter sees it, but not on a stream.
-    *(
-        Condition(call, 1, masked=(_SOCK_TYPE_MASK, kind))
-        for call in ("socket", "socketpair")
-        for kind in (socket.SOCK_DGRAM, socket.SOCK_RAW, socket.SOCK_RDM)
-    ),
-    Condition("sendto", 4, unless=0),
-    *(Condition("clone", 0, masked=(flag, flag)) for flag in _CLONE_NEW),
+    *(Condition("socket", _eq(0, _AF_UNIX), _masked(1, _SOCK_TYPE_MASK, kind)) for kind in _NOT_STREAMS),
+    *(Condition("socketpair", _eq(0, _AF_UNIX), _masked(1, _SOCK_TYPE_MASK, kind)) for kind in _NOT_STREAMS),
+    Condition("sendto", _ne(4, 0)),
+    *(Condition("clone", _masked(0, flag, flag)) for flag in _CLONE_NEW),
     # The child would be the kernel host's, beside the kernel and not below it.
-    Condition("clone", 0, masked=(_CLONE_PARENT, _CLONE_PARENT)),
+    Condition("clone", _masked(0, _CLONE_PARENT, _CLONE_PARENT)),
     # What makes a kernel and its orphans end with their host.
-    *(Condition("prctl", 0, masked=(_INT, option)) for option in (_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER)),
+    *(Condition("prctl", _masked(0, _INT, option)) for option in (_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER)),
     # A lease makes others wait who open the file for writing; a notification tells what they do in a folder.
-    *(Condition("fcntl", 1, masked=(_INT, command)) for command in (_F_SETLEASE, _F_NOTIFY)),
-    *(
-        Condition("ioctl", 1, masked=(_INT, request))
-        for request in (_TIOCSTI, _TIOCLINUX, _FS_IOC_SETFLAGS, _FS_IOC_FSSETXATTR)
-    ),
-    *(Condition("mknodat", 2, masked=(0o170000, kind)) for kind in (0o020000, 0o060000)),
+    *(Condition("fcntl", _masked(1, _INT, command)) for command in (_F_SETLEASE, _F_NOTIFY)),
+    *(Condition("ioctl", _masked(1, _INT, request)) for request in _IOCTLS),
+    *(Condition("mknodat", _masked(2, _S_IFMT, kind)) for kind in (stat.S_IFCHR, stat.S_IFBLK)),
     # On oneself only.
-    *(
-        Condition(call, 0, unless=0)
-        for call in ("prlimit64", "sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr")
-    ),
-    Condition("setpriority", 0, unless=_PRIO_PROCESS),
-    Condition("setpriority", 1, unless=0),
-    Condition("ioprio_set", 0, unless=_IOPRIO_WHO_PROCESS),
-    Condition("ioprio_set", 1, unless=0),
+    *(Condition(call, _ne(0, 0)) for call in ("prlimit64", "sched_setaffinity", "sched_setparam", "sched_setattr")),
+    # ZeroMQ sets the default policy on threads of its own, by number; on another process it changes nothing.
+    Condition("sched_setscheduler", _ne(1, _SCHED_OTHER)),
+    Condition("setpriority", _ne(0, _PRIO_PROCESS)),
+    Condition("setpriority", _ne(1, 0)),
+    Condition("ioprio_set", _ne(0, _IOPRIO_WHO_PROCESS)),
+    Condition("ioprio_set", _ne(1, 0)),
 )
+"""System calls that fail for some arguments only."""
 
 
 @functools.cache
@@ -170,11 +208,10 @@ def program() -> bytes | None:
         for name in names.split():
             _add(pyseccomp, rules, code, name)
     for condition in CONDITIONS:
-        if condition.unless is not None:
-            argument = pyseccomp.Arg(condition.argument, pyseccomp.NE, condition.unless)
-        else:
-            argument = pyseccomp.Arg(condition.argument, pyseccomp.MASKED_EQ, *condition.masked)
-        _add(pyseccomp, rules, errno.EPERM, condition.call, argument)
+        tests = [
+            pyseccomp.Arg(test.argument, getattr(pyseccomp, test.how.name), *test.values) for test in condition.tests
+        ]
+        _add(pyseccomp, rules, condition.code, condition.call, *tests)
     with os.fdopen(os.memfd_create("seccomp"), "w+b") as file:
         rules.export_bpf(file)
         file.seek(0)
