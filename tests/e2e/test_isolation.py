@@ -99,15 +99,16 @@ def test_a_stranger_reaches_neither_engine_nor_sandbox(ready: Space) -> None:
     assert set(denied.values()) == {"TimeoutError"}, denied
 
 
-def test_a_sandbox_sees_only_its_own_folder_and_no_key(ready: Space) -> None:
+@pytest.mark.parametrize("container", ["sandbox", "kernels"])
+def test_a_sandbox_sees_only_its_own_folder_and_no_key(ready: Space, container: str) -> None:
     chem = ready.pods("s1vl.io/tenant=chem")[0]["metadata"]["name"]
     ready.put_image("bio", "secret.txt", b"bio's own")
-    found = ready.kube.exec(chem, ready.name, "find", "/mnt/data", "-name", "secret.txt", container="sandbox")
+    found = ready.kube.exec(chem, ready.name, "find", "/mnt/data", "-name", "secret.txt", container=container)
     assert found == ""
-    environment = ready.kube.exec(chem, ready.name, "env", container="sandbox")
+    environment = ready.kube.exec(chem, ready.name, "env", container=container)
     assert ready.secret("demo-sandbox-chem", "apiKey") not in environment
     assert ready.tenant_key("chem") not in environment
     with_token = ready.kube.exec(
-        chem, ready.name, "sh", "-c", "ls /var/run/secrets 2>/dev/null || true", container="sandbox"
+        chem, ready.name, "sh", "-c", "ls /var/run/secrets 2>/dev/null || true", container=container
     )
     assert with_token == ""

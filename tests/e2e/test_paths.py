@@ -12,9 +12,10 @@ WRONG_MOUNT = {
         "spec": {
             "containers": [
                 {
-                    "name": "sandbox",
+                    "name": name,
                     "volumeMounts": [{"mountPath": "/mnt/data/images", "name": "images", "subPath": "elsewhere"}],
                 }
+                for name in ("sandbox", "kernels")
             ]
         }
     }

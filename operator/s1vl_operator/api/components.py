@@ -182,9 +182,13 @@ class SandboxSpec(Model):
     """The tenants' sandboxes, one each, in which the model's code runs."""
 
     image: Image | None = None
-    """Container image. Absent: the operator's default sandbox image."""
-    profile: Literal["s1vl"] = "s1vl"
-    """Kind of sandbox: s1vl is this project's own runtime."""
+    """Container image. Absent: the operator's default sandbox image; the profile aio has no default."""
+    profile: Literal["s1vl", "aio"] = "s1vl"
+    """Kind of sandbox: s1vl is this project's own runtime, aio the stock AIO Sandbox image. That one starts as root,
+    which Pod Security `restricted` refuses, and code in it can read its key; see docs/aio.md."""
+    require_isolation: Literal["bestEffort", "strict"] = "bestEffort"
+    """What happens on a node whose Linux cannot confine each session by itself (files, TCP, signals, system calls; from
+    6.12 on it can): bestEffort runs with what there is and says so at GET /v1/sandbox, strict does not start."""
     port: Port = 8080
     """Port of the sandbox's HTTP API."""
     resources: ResourcesSpec = Field(
@@ -192,11 +196,11 @@ class SandboxSpec(Model):
             requests={"cpu": "100m", "memory": "256Mi"}, limits={"cpu": "2", "memory": "2Gi"}
         )
     )
-    """Resources of each sandbox."""
+    """Resources of each sandbox's container that runs the code."""
     runtime_class_name: Name | None = None
     """RuntimeClass of the pods, e.g. gvisor or kata."""
     max_sessions: int = Field(8, ge=1, le=256)
-    """Sessions (running jobs) in one sandbox at most."""
+    """Sessions (running jobs) in one sandbox at most; the profile aio has its own limit."""
     execution_timeout_seconds: int = Field(30, ge=1, le=300)
     """Time that one piece of code may run."""
     pod_template: FreeForm | None = None
@@ -259,6 +263,8 @@ class TenantSandboxSpec(Model):
     """Resources."""
     runtime_class_name: Name | None = None
     """RuntimeClass of the pod."""
+    require_isolation: Literal["bestEffort", "strict"] | None = None
+    """What happens on a node that cannot confine each session."""
     max_sessions: int | None = Field(None, ge=1, le=256)
     """Sessions at most."""
     pod_template: FreeForm | None = None

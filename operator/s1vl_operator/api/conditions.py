@@ -154,6 +154,11 @@ class Reason(StrEnum):
         "Read the log of its previous run; the message has its last words.",
     )
     OOM_KILLED = "OOMKilled", "A container was killed for using more memory than its limit.", "Raise its memory limit."
+    ISOLATION_MISSING = (
+        "IsolationMissing",
+        "`requireIsolation` is strict, and a sandbox's node cannot confine its sessions; the message says what lacks.",
+        "Use nodes with Linux 6.12 or newer and Landlock enabled, or set `sandbox.requireIsolation` to bestEffort.",
+    )
     CONTAINER_CONFIG_ERROR = (
         "ContainerConfigError",
         "A container cannot be made: a Secret, key or folder that it refers to is missing.",
@@ -173,7 +178,8 @@ class Reason(StrEnum):
     POD_REFUSED = (
         "PodRefused",
         "Pod Security or another admission policy refuses a pod.",
-        "Follow the message; `hostPath` needs a namespace that is not `restricted`.",
+        "Follow the message; `sandbox.profile: aio` needs a namespace that is not `restricted`, `hostPath` one that is "
+        "`privileged`.",
     )
 
     description: str

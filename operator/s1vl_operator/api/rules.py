@@ -143,6 +143,14 @@ def _nested(tenants: list[Any]) -> int | None:
     return next((inner for (outer_path, _), (path, inner) in pairwise(folders) if path.startswith(outer_path)), None)
 
 
+_NOT_STOCK = "!has(self.profile) || self.profile != 'aio'"
+"""The API server tries a rule on the default of an absent object too, before it has filled that in."""
+
+
+def _strict(tenants: list[Any]) -> int | None:
+    return next((i for i, tenant in enumerate(tenants) if tenant.sandbox.require_isolation == "strict"), None)
+
+
 def _root(tenants: list[Any]) -> int | None:
     return next((i for i, tenant in enumerate(tenants) if not tenant.folder), None) if len(tenants) > 1 else None
 
@@ -179,6 +187,28 @@ RULES: tuple[Rule, ...] = (
         "must be a vLLM version from 0.11.0 on, e.g. 0.11.2: older ones cannot load the model",
         _cel(VLLM_VERSION),
         lambda version: _found(VLLM_VERSION, version),
+    ),
+    Rule(
+        "spec.sandbox",
+        "the profile aio needs an image, best pinned by its digest: there is no default one",
+        f"{_NOT_STOCK} || has(self.image)",
+        lambda sandbox: sandbox.profile != "aio" or sandbox.image is not None,
+        "image",
+    ),
+    Rule(
+        "spec.sandbox",
+        "the profile aio confines no session by itself: strict goes with s1vl only",
+        f"{_NOT_STOCK} || !has(self.requireIsolation) || self.requireIsolation != 'strict'",
+        lambda sandbox: sandbox.profile != "aio" or sandbox.require_isolation != "strict",
+        "requireIsolation",
+    ),
+    Rule(
+        "spec",
+        "the profile aio confines no session by itself: no tenant can require strict",
+        "self.sandbox.profile != 'aio' || self.tenants.all(t, !has(t.sandbox) || !has(t.sandbox.requireIsolation)"
+        " || t.sandbox.requireIsolation != 'strict')",
+        lambda spec: spec.sandbox.profile != "aio" or _strict(spec.tenants) is None,
+        blame=lambda spec: f"tenants[{_strict(spec.tenants)}].sandbox.requireIsolation",
     ),
     Rule(
         "spec.orchestrator",

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from s1vl_operator.api.v1alpha1 import S1VLDeployment, TenantSpec
-from s1vl_operator.desired import names, patch, paths, security, workload
+from s1vl_operator.desired import aio, names, patch, paths, security, workload
 from s1vl_operator.desired.context import Context, Manifest
 
 TMP_SIZE = "1Gi"
+RUN_SIZE = "2Gi"
+STATE_DIR = "/run/s1vl"
+"""What server and kernels share: the socket between them, and the kernels' working folders."""
 EXIT_MARGIN = 15
 """Seconds beyond one execution that a sandbox gets to end."""
 
@@ -28,58 +31,106 @@ def manifests(deployment: S1VLDeployment, context: Context, tenant: TenantSpec) 
 def _template(deployment: S1VLDeployment, context: Context, tenant: TenantSpec) -> Manifest:
     spec, own = deployment.spec.sandbox, tenant.sandbox
     table = paths.table(deployment)
-    image = own.image or spec.image or context.sandbox_image
+    images = table.sandboxes[tenant.name]
+    resources = own.resources or spec.resources
     pod: dict[str, Any] = {
         "terminationGracePeriodSeconds": spec.execution_timeout_seconds + EXIT_MARGIN,
-        "initContainers": [_storage_init(context, image, table, tenant)],
-        "containers": [_container(deployment, context, image, table, tenant)],
-        "volumes": [table.volume, security.scratch("tmp", TMP_SIZE)],
+        "initContainers": [_storage_init(deployment, context, table, tenant)],
     }
+    volumes = [table.volume, security.scratch("tmp", TMP_SIZE)]
+    if spec.profile == "aio":
+        pod["securityContext"] = aio.pod_security()
+        image = own.image or spec.image or ""  # One of them is there: api.rules.
+        pod["containers"] = [
+            aio.container(deployment, context, tenant.name, image=image, resources=resources, images=images)
+        ]
+    else:
+        pod["containers"] = [
+            _server(deployment, context, tenant, images),
+            _kernels(deployment, context, tenant, images, workload.resources(resources)),
+        ]
+        volumes += [security.scratch("kernels-tmp", TMP_SIZE), security.scratch("run", RUN_SIZE)]
+    pod["volumes"] = volumes
     runtime_class = own.runtime_class_name or spec.runtime_class_name
     if runtime_class:
         pod["runtimeClassName"] = runtime_class
     return workload.pod_template(names.labels(deployment, "sandbox", tenant.name), **pod)
 
 
-def _storage_init(context: Context, image: str, table: paths.PathTable, tenant: TenantSpec) -> Manifest:
+def _storage_init(deployment: S1VLDeployment, context: Context, table: paths.PathTable, tenant: TenantSpec) -> Manifest:
     """Makes the tenant's folder: the kubelet would make it root's, and fsGroup does nothing on NFS and on hostPath."""
     words = ["s1vl-sandbox", "storage-init", "--root", paths.VOLUME_ROOT, "--sub-path", table.folders[tenant.name]]
+    foreign = deployment.spec.sandbox.profile == "aio"
+    rights = security.container(security.UID) if foreign else security.container()
     return {
         "name": "storage-init",
-        "image": image,
+        "image": context.sandbox_image if foreign else _image(deployment, context, tenant),
         "imagePullPolicy": context.image_pull_policy,
         "command": words,
         "env": workload.env(HOME="/tmp"),  # noqa: S108 (a volume of the pod's own)
         "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "256Mi"}},
-        "securityContext": security.folder_maker() if table.prepared_by_root else security.container(),
+        "securityContext": security.folder_maker() if table.prepared_by_root else rights,
         "volumeMounts": [table.storage_init, {"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
     }
 
 
-def _container(
-    deployment: S1VLDeployment, context: Context, image: str, table: paths.PathTable, tenant: TenantSpec
-) -> Manifest:
+def _server(deployment: S1VLDeployment, context: Context, tenant: TenantSpec, images: Manifest) -> Manifest:
+    """What answers the orchestrator; it has the key's digest, and runs none of the model's code."""
     spec, own = deployment.spec.sandbox, tenant.sandbox
     key = {"name": names.sandbox(deployment, tenant.name), "key": "apiKeySha256"}
-    env = workload.env(
-        HOME="/tmp",  # noqa: S108
-        MPLCONFIGDIR="/tmp/matplotlib",  # noqa: S108
-        S1VL_SANDBOX_PORT=str(spec.port),
-        S1VL_SANDBOX_MAX_SESSIONS=str(own.max_sessions or spec.max_sessions),
-        S1VL_SANDBOX_WORKSPACE=table.config["sandboxPath"],
-    )
+    env = [
+        *_env(deployment, tenant),
+        *workload.env(
+            S1VL_SANDBOX_PORT=str(spec.port), S1VL_SANDBOX_MAX_SESSIONS=str(own.max_sessions or spec.max_sessions)
+        ),
+        {"name": "S1VL_SANDBOX_API_KEY_SHA256", "valueFrom": {"secretKeyRef": key}},
+    ]
     return {
         "name": "sandbox",
-        "image": image,
+        "image": _image(deployment, context, tenant),
         "imagePullPolicy": context.image_pull_policy,
-        "command": ["s1vl-sandbox"],
-        # Only the digest: code in the sandbox reads its own environment.
-        "env": [*env, {"name": "S1VL_SANDBOX_API_KEY_SHA256", "valueFrom": {"secretKeyRef": key}}],
+        "command": ["s1vl-sandbox", "serve"],
+        "env": env,
         "ports": [{"name": "http", "containerPort": spec.port, "protocol": "TCP"}],
-        "resources": workload.resources(own.resources or spec.resources),
+        "resources": {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "512Mi"}},
         "startupProbe": workload.http_probe("/healthz", period=2, failures=60),
         "readinessProbe": workload.http_probe("/readyz", period=2),
         "livenessProbe": workload.http_probe("/healthz", period=10, failures=6),
-        "securityContext": security.container(),
-        "volumeMounts": [table.sandboxes[tenant.name], {"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
+        "securityContext": security.container(security.SERVER_UID),
+        "volumeMounts": _mounts(images, "tmp"),
     }
+
+
+def _kernels(
+    deployment: S1VLDeployment, context: Context, tenant: TenantSpec, images: Manifest, resources: Manifest
+) -> Manifest:
+    """What runs the model's code; it has no key and no port, and shares no processes with the server."""
+    return {
+        "name": "kernels",
+        "image": _image(deployment, context, tenant),
+        "imagePullPolicy": context.image_pull_policy,
+        "command": ["s1vl-sandbox", "kernels"],
+        "env": [*_env(deployment, tenant), *workload.env(MPLCONFIGDIR="/tmp/matplotlib")],  # noqa: S108
+        "resources": resources,
+        "securityContext": security.container(),
+        "volumeMounts": _mounts(images, "kernels-tmp"),
+    }
+
+
+def _image(deployment: S1VLDeployment, context: Context, tenant: TenantSpec) -> str:
+    return tenant.sandbox.image or deployment.spec.sandbox.image or context.sandbox_image
+
+
+def _env(deployment: S1VLDeployment, tenant: TenantSpec) -> list[Manifest]:
+    strict = (tenant.sandbox.require_isolation or deployment.spec.sandbox.require_isolation) == "strict"
+    return workload.env(
+        HOME="/tmp",  # noqa: S108
+        S1VL_SANDBOX_KERNELS="separate",
+        S1VL_SANDBOX_STATE_DIR=STATE_DIR,
+        S1VL_SANDBOX_WORKSPACE=deployment.spec.images.sandbox_path,
+        **({"S1VL_SANDBOX_REQUIRE_ISOLATION": "strict"} if strict else {}),
+    )
+
+
+def _mounts(images: Manifest, tmp: str) -> list[Manifest]:
+    return [images, {"name": tmp, "mountPath": "/tmp"}, {"name": "run", "mountPath": STATE_DIR}]  # noqa: S108

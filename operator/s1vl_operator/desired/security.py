@@ -1,4 +1,4 @@
-"""Under which rights pods run: all of them pass the Pod Security level `restricted`."""
+"""Under which rights pods run: all of our own pass the Pod Security level `restricted`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from s1vl_operator.desired.context import Manifest
 
 UID = 10001
 """User and group of everything of ours; the owner of the tenants' folders."""
+
+SERVER_UID = 10002
+"""User of a sandbox's server, so that the model's code in the pod's other container is not its equal."""
 
 
 def pod() -> dict[str, Any]:
@@ -22,13 +25,14 @@ def pod() -> dict[str, Any]:
     }
 
 
-def container() -> dict[str, Any]:
-    """Security context of a container."""
-    return {
+def container(user: int | None = None) -> dict[str, Any]:
+    """Security context of a container, of the pod's user or of another one."""
+    rights: dict[str, Any] = {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
+    return {**rights, "runAsNonRoot": True, "runAsUser": user, "runAsGroup": UID} if user else rights
 
 
 def folder_maker() -> dict[str, Any]:

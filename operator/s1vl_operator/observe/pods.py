@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from s1vl_operator.api.conditions import Reason
@@ -11,6 +12,14 @@ from s1vl_operator.observe.snapshot import Manifest, Snapshot
 
 LAST_WORDS = 400
 """Characters of a container's last words that are shown."""
+
+RECENT = 60.0
+"""Seconds by which a container's end may be earlier than the unreadiness that it brought about."""
+
+EX_CONFIG = 78
+"""Exit code of our sandbox where it lacks an isolation that is required of it."""
+
+SANDBOX_CONTAINERS = frozenset({"sandbox", "kernels"})
 
 _PULL = frozenset(
     {
@@ -65,7 +74,7 @@ def pod_problem(snapshot: Snapshot, pod: Manifest) -> Problem | None:
     if scheduled.get("status") == "False":
         return _unscheduled(snapshot, pod, scheduled.get("message") or "no node fits")
     for container, is_init in _containers(pod):
-        if problem := _container_problem(container, is_init):
+        if problem := _container_problem(container, is_init) or _recent_end(pod, container, is_init):
             return Problem(problem.reason, f"{name}: {problem.message}")
     if pod.get("status", {}).get("phase") == "Failed":
         # Evicted, or refused by the kubelet: there is no container that could tell.
@@ -119,11 +128,32 @@ def _container_problem(container: dict[str, Any], is_init: bool) -> Problem | No
     return _end(name, ended, is_init) if ended and not clean else None
 
 
+def _recent_end(pod: Manifest, container: dict[str, Any], is_init: bool) -> Problem | None:
+    """The end of a container that runs again, where it may be why the pod is not ready.
+
+    A container without a probe counts as ready at once, while the pod's other one still waits for it.
+    """
+    ended = (container.get("lastState") or {}).get("terminated") or {}
+    finished, unready = _seconds(ended.get("finishedAt")), _seconds(_condition(pod, "Ready").get("lastTransitionTime"))
+    if is_init or not container.get("ready") or not ended.get("exitCode") or finished is None or unready is None:
+        return None
+    return _end(container["name"], ended, is_init) if finished >= unready - RECENT else None
+
+
+def _seconds(time: Any) -> float | None:
+    return datetime.fromisoformat(time).timestamp() if isinstance(time, str) else None
+
+
 def _end(name: str, ended: dict[str, Any], is_init: bool) -> Problem:
     if ended.get("reason") == "OOMKilled":
         return Problem(Reason.OOM_KILLED, f"container {name} was killed at its memory limit")
     words = " ".join(str(ended.get("message") or "").split())[-LAST_WORDS:]
     said = f"ended with exit code {ended.get('exitCode')}" + (f": {words}" if words else "")
+    if ended.get("exitCode") == EX_CONFIG and name in SANDBOX_CONTAINERS:
+        return Problem(
+            Reason.ISOLATION_MISSING,
+            f"container {name} refuses to start: {words or 'no message'}; requireIsolation is strict",
+        )
     if is_init and name == "storage-init":
         return Problem(Reason.STORAGE_INIT_FAILED, f"storage-init {said}")
     return Problem(Reason.CRASH_LOOP_BACK_OFF, f"container {name} {said}")

@@ -46,6 +46,15 @@ GOOD: dict[str, Resource] = {
     "anonymous": resource({"orchestrator": {"anonymousTenant": "chem"}}),
     "numbers as resources": resource({"sandbox": {"resources": {"limits": {"cpu": 2, "memory": "2Gi"}}}}),
     "free-form": resource({"engine": {"podTemplate": {"spec": {"x": [1, {"y": None}]}}, "env": [{"name": "A"}]}}),
+    "strict": resource({"sandbox": {"requireIsolation": "strict"}}),
+    "strict for one": resource({"tenants": [{"name": "a", "sandbox": {"requireIsolation": "strict"}}]}),
+    "stock sandbox": resource({"sandbox": {"profile": "aio", "image": "aio@sha256:0"}}),
+    "stock sandbox, and says so": resource(
+        {
+            "sandbox": {"profile": "aio", "image": "aio"},
+            "tenants": [{"name": "a"}, {"name": "b", "sandbox": {"requireIsolation": "bestEffort"}}],
+        }
+    ),
     "zero engines": resource({"engine": {"replicas": 0}}),
 }
 
@@ -126,6 +135,27 @@ BAD: dict[str, tuple[Resource, str, str]] = {
         resource({"orchestrator": {"anonymousTenant": "bio"}}),
         "spec.orchestrator.anonymousTenant",
         "name of one of the tenants",
+    ),
+    "another sandbox": (resource({"sandbox": {"profile": "e2b"}}), "spec.sandbox.profile", "aio"),
+    "stock sandbox without an image": (
+        resource({"sandbox": {"profile": "aio"}, "tenants": [{"name": "a", "sandbox": {"image": "aio"}}]}),
+        "spec.sandbox.image",
+        "the profile aio needs an image",
+    ),
+    "strict stock sandbox": (
+        resource({"sandbox": {"profile": "aio", "image": "aio", "requireIsolation": "strict"}}),
+        "spec.sandbox.requireIsolation",
+        "strict goes with s1vl only",
+    ),
+    "strict stock sandbox of one": (
+        resource(
+            {
+                "sandbox": {"profile": "aio", "image": "aio"},
+                "tenants": [{"name": "a", "sandbox": {"requireIsolation": "strict"}}],
+            }
+        ),
+        "spec",
+        "no tenant can require strict",
     ),
     "no tenants": (resource({"tenants": []}), "spec.tenants", "at least 1 item"),
     "tenant's name": (resource(tenants(("Chem", "x"))), "spec.tenants[0].name", "match"),

@@ -60,7 +60,7 @@ def test_the_defaults_are_the_model_cards() -> None:
         ({"sandbox": {"resources": {"limits": {"cpu": 1.5}}}}, "spec.sandbox.resources.limits.cpu", "whole number"),
         ({"engine": {"image": " "}}, "spec.engine.image", "must not be empty"),
         ({"engine": None}, "spec.engine", "dictionary"),
-        ({"sandbox": {"profile": "aio"}}, "spec.sandbox.profile", "s1vl"),
+        ({"sandbox": {"profile": "e2b"}}, "spec.sandbox.profile", "s1vl"),
     ],
 )
 def test_names_the_very_field(spec: dict[str, Any], path: str, said: str) -> None:

@@ -38,9 +38,9 @@ def pod(manifest: Manifest) -> dict[str, Any]:
     return spec
 
 
-def container(manifest: Manifest) -> dict[str, Any]:
-    found: dict[str, Any] = pod(manifest)["containers"][0]
-    return found
+def container(manifest: Manifest, name: str = "") -> dict[str, Any]:
+    """The pod's container of that name; without one, its first."""
+    return next(c for c in pod(manifest)["containers"] if name in ("", c["name"]))
 
 
 def env(container: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ SPECS: list[dict[str, Any]] = [
     {},
     {"tenants": [{"name": "chem"}, {"name": "bio", "subPath": "departments/bio"}]},
     {"tenants": [{"name": "all", "subPath": ""}], "images": {"volume": {"hostPath": "/data/images"}}},
+    {"sandbox": {"profile": "aio", "image": "aio"}},
     {"images": {"clientPath": "/pictures", "sandboxPath": "/scratch/in", "volume": {"existingClaim": "mine"}}},
 ]
 
@@ -37,9 +38,10 @@ def test_one_file_is_the_same_for_everybody(spec: dict[str, Any]) -> None:
     for tenant in conf["tenants"]:
         folder = "/".join(part for part in (conf["images"]["root"], tenant["subPath"]) if part)
         workload = made[f"StatefulSet/demo-sandbox-{tenant['name']}"]
-        (sandbox,) = mounts(container(workload))
         expected = on_volume(orchestrator, f"{folder}/x.png")
-        assert on_volume(sandbox, f"{conf['images']['sandboxPath']}/x.png") == expected
+        for one in pod(workload)["containers"]:
+            (sandbox,) = mounts(one)
+            assert on_volume(sandbox, f"{conf['images']['sandboxPath']}/x.png") == expected
         assert on_volume(engine, f"{folder}/x.png") == expected
         assert f"{folder}/x.png".startswith(f"{conf['engine']['mediaRoot']}/")
         (init,) = mounts(pod(workload)["initContainers"][0])

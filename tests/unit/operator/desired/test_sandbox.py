@@ -28,11 +28,38 @@ def test_no_way_to_the_cluster() -> None:
     assert spec["enableServiceLinks"] is False
 
 
-def test_only_the_keys_digest_enters_the_pod() -> None:
-    variables = env(container(sandbox()))
+def test_the_model_s_code_shares_neither_user_nor_processes_with_the_server() -> None:
+    found = pod(sandbox())
+    assert [c["name"] for c in found["containers"]] == ["sandbox", "kernels"]
+    assert "shareProcessNamespace" not in found
+    server, kernels = found["containers"]
+    assert (server["command"], kernels["command"]) == (["s1vl-sandbox", "serve"], ["s1vl-sandbox", "kernels"])
+    assert server["image"] == kernels["image"]
+    assert (server["securityContext"]["runAsUser"], server["securityContext"]["runAsGroup"]) == (10002, 10001)
+    assert "runAsUser" not in kernels["securityContext"]
+    assert found["securityContext"]["runAsUser"] == found["securityContext"]["fsGroup"] == 10001
+    assert not {"ports", "readinessProbe", "livenessProbe", "startupProbe"} & kernels.keys()
+
+
+def test_what_server_and_kernels_share() -> None:
+    found = pod(sandbox())
+    mounts = [{m["mountPath"]: m["name"] for m in c["volumeMounts"]} for c in found["containers"]]
+    assert mounts[0] == {"/mnt/data/images": "images", "/run/s1vl": "run", "/tmp": "tmp"}
+    assert mounts[1] == {"/mnt/data/images": "images", "/run/s1vl": "run", "/tmp": "kernels-tmp"}
+    sizes = {v["name"]: v["emptyDir"]["sizeLimit"] for v in found["volumes"] if "emptyDir" in v}
+    assert sizes == {"tmp": "1Gi", "kernels-tmp": "1Gi", "run": "2Gi"}
+    for one in found["containers"]:
+        variables = env(one)
+        assert variables["S1VL_SANDBOX_STATE_DIR"] == "/run/s1vl"
+        assert variables["S1VL_SANDBOX_KERNELS"] == "separate"
+        assert variables["S1VL_SANDBOX_WORKSPACE"] == "/mnt/data/images"
+
+
+def test_only_the_keys_digest_enters_the_pod_and_only_the_servers_container() -> None:
     digest = {"secretKeyRef": {"name": "demo-sandbox-chem", "key": "apiKeySha256"}}
-    assert variables["S1VL_SANDBOX_API_KEY_SHA256"] == digest
-    assert [v for v in variables.values() if isinstance(v, dict)] == [digest]
+    server, kernels = (env(container(sandbox(), name)) for name in ("sandbox", "kernels"))
+    assert server["S1VL_SANDBOX_API_KEY_SHA256"] == digest
+    assert [v for v in [*server.values(), *kernels.values()] if isinstance(v, dict)] == [digest]
 
 
 @pytest.mark.parametrize(
@@ -51,6 +78,20 @@ def test_settings(spec: dict[str, Any], own: dict[str, Any], name: str, value: s
 
 
 @pytest.mark.parametrize(
+    ("everybody", "own", "strict"),
+    [
+        ({}, {}, False),
+        ({"requireIsolation": "strict"}, {}, True),
+        ({"requireIsolation": "strict"}, {"requireIsolation": "bestEffort"}, False),
+        ({}, {"requireIsolation": "strict"}, True),
+    ],
+)
+def test_required_isolation(everybody: dict[str, Any], own: dict[str, Any], strict: bool) -> None:
+    for one in pod(sandbox({"sandbox": everybody}, own))["containers"]:
+        assert env(one).get("S1VL_SANDBOX_REQUIRE_ISOLATION") == ("strict" if strict else None)
+
+
+@pytest.mark.parametrize(
     ("spec", "own", "image"),
     [
         ({}, {}, "localhost/s1vl-sandbox:1"),
@@ -59,19 +100,20 @@ def test_settings(spec: dict[str, Any], own: dict[str, Any], name: str, value: s
     ],
 )
 def test_image(spec: dict[str, Any], own: dict[str, Any], image: str) -> None:
-    made = sandbox(spec, own)
-    assert container(made)["image"] == pod(made)["initContainers"][0]["image"] == image
+    made = pod(sandbox(spec, own))
+    assert {c["image"] for c in [*made["containers"], *made["initContainers"]]} == {image}
 
 
 def test_resources_and_runtime_class_of_a_tenant() -> None:
     spec = {"sandbox": {"runtimeClassName": "gvisor"}}
-    assert container(sandbox())["resources"] == {
+    assert container(sandbox(), "kernels")["resources"] == {
         "requests": {"cpu": "100m", "memory": "256Mi"},
         "limits": {"cpu": "2", "memory": "2Gi"},
     }
     own = {"resources": {"limits": {"memory": "8Gi"}}, "runtimeClassName": "kata"}
     made = sandbox(spec, own)
-    assert container(made)["resources"] == {"limits": {"memory": "8Gi"}}
+    assert container(made, "kernels")["resources"] == {"limits": {"memory": "8Gi"}}
+    assert container(made, "sandbox")["resources"] == container(sandbox(), "sandbox")["resources"]
     assert pod(made)["runtimeClassName"] == "kata"
     assert pod(sandbox(spec))["runtimeClassName"] == "gvisor"
     assert "runtimeClassName" not in pod(sandbox())
@@ -92,7 +134,7 @@ def test_storage_init_is_root_only_on_a_hosts_folder() -> None:
     assert init["runAsUser"] == 0
     assert init["capabilities"] == {"drop": ["ALL"], "add": ["CHOWN", "DAC_OVERRIDE", "FOWNER"]}
     assert init["allowPrivilegeEscalation"] is False
-    assert on_host["containers"][0]["securityContext"] == container(sandbox())["securityContext"]
+    assert on_host["containers"] == pod(sandbox())["containers"]
 
 
 def test_a_tenants_patch_comes_after_everybodys() -> None:
@@ -104,5 +146,7 @@ def test_a_tenants_patch_comes_after_everybodys() -> None:
 
 def test_a_wrong_mount_by_a_patch() -> None:
     mount = {"mountPath": "/mnt/data/images", "name": "images", "subPath": "elsewhere"}
-    own = {"podTemplate": {"spec": {"containers": [{"name": "sandbox", "volumeMounts": [mount]}]}}}
-    assert container(sandbox(own=own))["volumeMounts"] == [mount, {"name": "tmp", "mountPath": "/tmp"}]
+    own = {"podTemplate": {"spec": {"containers": [{"name": "kernels", "volumeMounts": [mount]}]}}}
+    made = sandbox(own=own)
+    assert container(made, "kernels")["volumeMounts"][0] == mount
+    assert container(made, "sandbox") == container(sandbox(), "sandbox")

@@ -117,10 +117,15 @@ def test_every_pod_passes_pod_security_restricted(spec: dict[str, Any]) -> None:
         assert not {"hostNetwork", "hostPID", "hostIPC"} & found.keys()
         assert all(volume.keys() - {"name"} <= RESTRICTED_VOLUMES for volume in found["volumes"])
         for container in [*found["containers"], *found.get("initContainers", [])]:
-            assert container["securityContext"] == {
-                "allowPrivilegeEscalation": False,
-                "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]},
+            rights = container["securityContext"]
+            assert rights["allowPrivilegeEscalation"] is False
+            assert rights["readOnlyRootFilesystem"] is True
+            assert rights["capabilities"] == {"drop": ["ALL"]}
+            assert rights.get("runAsNonRoot", True)
+            assert rights.get("runAsUser", 10001)
+            assert rights.keys() <= {
+                *("allowPrivilegeEscalation", "readOnlyRootFilesystem", "capabilities"),
+                *("runAsNonRoot", "runAsUser", "runAsGroup"),
             }
             mounted = {mount["name"] for mount in container["volumeMounts"]}
             assert mounted <= {volume["name"] for volume in found["volumes"]}

@@ -64,6 +64,12 @@ CASES = {
         "OOMKilled",
         "container vllm was killed at its memory limit",
     ),
+    "kernels cannot be confined": (
+        container("kernels", state=waiting("CrashLoopBackOff"), lastState=ended(78, "no Landlock: tcp, signals")),
+        "IsolationMissing",
+        "container kernels refuses to start: no Landlock: tcp, signals; requireIsolation is strict",
+    ),
+    "exit code 78 of another program": (container(state=ended(78, "x")), "CrashLoopBackOff", "exit code 78: x"),
     "storage-init failed": (
         container(
             "storage-init", init=True, state=waiting("CrashLoopBackOff"), lastState=ended(1, "/volume is read-only")
@@ -87,6 +93,37 @@ def test_a_problem(status: dict[str, Any], reason: str, message: str) -> None:
     assert problem.reason == reason
     assert problem.message.startswith("demo-engine-0")
     assert message in problem.message
+
+
+def restarted(finished: str, code: int = 137, reason: str = "OOMKilled") -> dict[str, Any]:
+    """A sandbox's pod whose kernels run again and whose server waits for them."""
+    last = ended(code, "no room", reason)
+    last["terminated"]["finishedAt"] = finished
+    one = pod("demo-sandbox-chem-0", "sandbox", "chem", ready=False)
+    one["status"]["conditions"][0]["lastTransitionTime"] = "2026-01-01T10:00:00Z"
+    one["status"]["containerStatuses"] = [
+        {"name": "kernels", "ready": True, "state": {"running": {}}, "lastState": last},
+        {"name": "sandbox", "ready": False, "state": {"running": {}}, "lastState": {}},
+    ]
+    return one
+
+
+@pytest.mark.parametrize(
+    ("one", "reason"),
+    [
+        (restarted("2026-01-01T09:59:50Z"), "OOMKilled"),
+        (restarted("2026-01-01T10:03:00Z"), "OOMKilled"),
+        (restarted("2026-01-01T09:59:50Z", 1, "Error"), "CrashLoopBackOff"),
+        (restarted("2026-01-01T09:59:50Z", 78, "Error"), "IsolationMissing"),
+        # Long over: it is not why the pod is not ready today.
+        (restarted("2026-01-01T09:00:00Z"), None),
+        (restarted("2026-01-01T09:59:50Z", 0, "Completed"), None),
+    ],
+)
+def test_kernels_that_run_again_while_the_server_waits_for_them(one: dict[str, Any], reason: str | None) -> None:
+    problem = pod_problem(Snapshot({}), one)
+    assert (problem.reason if problem else None) == reason
+    assert problem is None or "container kernels" in problem.message
 
 
 TIME = {
