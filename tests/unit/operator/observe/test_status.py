@@ -256,3 +256,30 @@ def test_a_reason_of_another_version_is_not_known() -> None:
     found = parse_report("p", {"configVersion": "x", "engine": {"ready": True}, "tenants": [tenant]})
     assert found.tenants["a"].reason is Reason.NOT_CHECKED
     assert found.tenants["a"].consistent is None
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "reason"),
+    [
+        (78, "this node's Linux lacks: tcp, signals", "IsolationMissing"),
+        (1, "no room on /run/s1vl", "CrashLoopBackOff"),
+    ],
+)
+def test_a_sandbox_that_refuses_to_start_says_why(code: int, words: str, reason: str) -> None:
+    ended = {"terminated": {"exitCode": code, "reason": "Error", "message": words}}
+    kernels = {
+        "name": "kernels",
+        "ready": False,
+        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+        "lastState": ended,
+    }
+    server = {"name": "sandbox", "ready": False, "state": {"running": {}}}
+    broken = pod("demo-sandbox-chem-0", "sandbox", "chem", ready=False, containerStatuses=[kernels, server])
+    snapshot = healthy("chem", "bio", objects=[workload("StatefulSet", "demo-sandbox-chem", ready=0)], pods=[broken])
+    found = status(deployment("chem", "bio"), snapshot, NOW)
+    by_type = {c["type"]: c for c in found["conditions"]}
+    assert (by_type["SandboxesReady"]["reason"], by_type["Ready"]["reason"]) == (reason, reason)
+    assert words in by_type["Ready"]["message"]
+    chem, bio = found["tenants"]
+    assert (chem["ready"], chem["reason"], bio["ready"]) == (False, reason, True)
+    assert words in chem["message"]
