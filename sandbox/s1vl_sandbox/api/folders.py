@@ -19,8 +19,9 @@ from s1vl_sandbox.files import FileRefusedError
 from s1vl_sandbox.listing import MAX_DEPTH, Entry, Scan, matches
 
 MAX_LISTED = 10_000
-MAX_SCANNED = 100_000
-"""Entries that one request looks at, whatever it is looking for."""
+MAX_SCANNED = 20_000
+"""Entries that one request looks at, whatever it is looking for: about 30 MB while it does."""
+MAX_PATTERN_PARTS = 32
 MAX_GLOBBED = 50_000
 
 Pattern = Annotated[str, Field(min_length=1, max_length=1000)]
@@ -153,8 +154,10 @@ def _sorted(entries: Iterable[Entry], by: str, descending: bool | None) -> list[
 
 def _pattern(text: str) -> tuple[str, ...]:
     parts = tuple(part for part in text.split("/") if part not in ("", "."))
-    if not parts or ".." in parts or text.startswith("/"):
-        message = "a pattern names what lies below the folder: not absolute, no '..'"
+    if not parts or ".." in parts or text.startswith("/") or len(parts) > MAX_PATTERN_PARTS:
+        message = (
+            f"a pattern names what lies below the folder: not absolute, no '..', {MAX_PATTERN_PARTS} parts at most"
+        )
         raise FileRefusedError(errno.EINVAL, "bad_request", message)
     return parts
 

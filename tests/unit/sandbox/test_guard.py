@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from s1vl_sandbox.guard import MAX_BODY_BYTES, Guard, key_matches, presented_keys
+from s1vl_sandbox.guard import MAX_BODY_BYTES, MAX_UPLOAD_BYTES, Guard, key_matches, presented_keys
 
 KEY = "k€y"
 SHA256 = hashlib.sha256(KEY.encode()).hexdigest()
@@ -89,3 +89,22 @@ async def test_a_chunked_body_over_the_limit_is_refused(client: httpx.AsyncClien
 
 async def test_a_body_at_the_limit_passes(client: httpx.AsyncClient) -> None:
     assert (await client.post("/x", content=b"x" * MAX_BODY_BYTES)).text == str(MAX_BODY_BYTES)
+
+
+@pytest.mark.parametrize(
+    ("path", "limit"),
+    [
+        ("/v1/jupyter/execute", MAX_BODY_BYTES),
+        ("/v1/file/read", MAX_BODY_BYTES),
+        ("/v1/file/upload/", MAX_BODY_BYTES),
+        ("/v1/file/write", 16 * 2**20),
+        ("/v1/file/upload", MAX_UPLOAD_BYTES),
+    ],
+)
+async def test_routes_have_limits_of_their_own(client: httpx.AsyncClient, path: str, limit: int) -> None:
+    headers = {b"X-AIO-API-Key": KEY.encode(), b"Content-Length": str(limit + 1).encode()}
+    refused = await client.post(path, content=b"", headers=headers)  # type: ignore[arg-type]
+    assert refused.status_code == 413
+    assert str(limit) in refused.json()["message"]
+    headers[b"Content-Length"] = str(limit).encode()
+    assert (await client.post(path, content=b"", headers=headers)).status_code == 200  # type: ignore[arg-type]
