@@ -96,7 +96,7 @@ class Is(Enum):
 
 
 @dataclass(frozen=True)
-class Test:
+class Comparison:
     """A comparison of one argument.
 
     Attributes:
@@ -119,22 +119,22 @@ class Condition:
         code: The errno it fails with.
     """
 
-    def __init__(self, call: str, *tests: Test, code: int = errno.EPERM) -> None:
+    def __init__(self, call: str, *tests: Comparison, code: int = errno.EPERM) -> None:
         self.call = call
         self.tests = tests
         self.code = code
 
 
-def _eq(argument: int, value: int) -> Test:
-    return Test(argument, Is.EQ, (value,))
+def _eq(argument: int, value: int) -> Comparison:
+    return Comparison(argument, Is.EQ, (value,))
 
 
-def _ne(argument: int, value: int) -> Test:
-    return Test(argument, Is.NE, (value,))
+def _ne(argument: int, value: int) -> Comparison:
+    return Comparison(argument, Is.NE, (value,))
 
 
-def _masked(argument: int, mask: int, value: int) -> Test:
-    return Test(argument, Is.MASKED_EQ, (mask, value))
+def _masked(argument: int, mask: int, value: int) -> Comparison:
+    return Comparison(argument, Is.MASKED_EQ, (mask, value))
 
 
 _CLONE_PARENT = 0x8000
@@ -154,7 +154,7 @@ CONDITIONS: tuple[Condition, ...] = (
     *(Condition("socket", _eq(0, family)) for family in range(_AF_NETLINK) if family != _AF_UNIX),
     # ZeroMQ asks netlink for interfaces before it makes a TCP socket, and aborts the process over an EPERM there.
     Condition("socket", _eq(0, _AF_NETLINK), code=errno.EOPNOTSUPP),
-    Condition("socket", Test(0, Is.GT, (_AF_NETLINK,))),
+    Condition("socket", Comparison(0, Is.GT, (_AF_NETLINK,))),
     Condition("socketpair", _ne(0, _AF_UNIX)),
     # sendmsg() can name a receiver where no filter sees it, but not on a stream.
     *(Condition("socket", _eq(0, _AF_UNIX), _masked(1, _SOCK_TYPE_MASK, kind)) for kind in _NOT_STREAMS),
