@@ -143,16 +143,6 @@ def list_files(folder: Path, path: Relative, limit: int = 1000) -> list[Entry]:
     return sorted(found, key=lambda entry: entry.stamp)
 
 
-def remove_file(folder: Path, path: Relative) -> None:
-    """Remove one file or link below `folder`; an absent one is fine.
-
-    Raises:
-        OSError: If the volume refuses.
-    """
-    with contextlib.suppress(FileNotFoundError), _parent(folder, path) as parent:
-        os.unlink(path.name, dir_fd=parent)
-
-
 def remove_tree(folder: Path, path: Relative) -> None:
     """Remove a directory below `folder` and all in it, never following a link; an absent one is fine.
 
