@@ -7,6 +7,7 @@ from typing import Any
 from s1vl_orchestrator.cells import MadeImage
 from s1vl_orchestrator.loop import Outcome, StopReason, Task, Turn
 from s1vl_orchestrator.paths import TenantPaths
+from s1vl_orchestrator.telling import image_facts
 
 _NO_ANSWER = {
     StopReason.DEADLINE: "No answer was reached before the deadline.",
@@ -29,10 +30,8 @@ def render(
 ) -> dict[str, Any]:
     """The documented answer of `POST /process`; every path in it is the client's."""
     answer = None if outcome.answer is None else paths.to_client_text(outcome.answer)
-    usage = {
-        "prompt_tokens": sum(turn.said.prompt_tokens or 0 for turn in task.turns),
-        "completion_tokens": sum(turn.said.completion_tokens or 0 for turn in task.turns),
-    }
+    counts = [turn.tokens for turn in task.turns]
+    usage = {"prompt_tokens": sum(count[0] for count in counts), "completion_tokens": sum(count[1] for count in counts)}
     return {
         "id": job_id,
         "messages": _trajectory(task, outcome, answer, paths),
@@ -41,10 +40,7 @@ def render(
         "detail": outcome.detail,
         "usage": {**usage, "total_tokens": sum(usage.values())},
         "turns": [_turn(number, turn, paths) for number, turn in enumerate(task.turns, 1)],
-        "images": [
-            {"path": paths.to_client(image.file), "sha256": image.sha256, "width": image.width, "height": image.height}
-            for image in made
-        ],
+        "images": [image_facts(image, paths) for image in made],
         "metadata": metadata,
     }
 
@@ -82,9 +78,10 @@ def _turn(number: int, turn: Turn, paths: TenantPaths) -> dict[str, Any]:
             "seconds": round(said.seconds, 4),
             "first_token_seconds": None if said.first_token_seconds is None else round(said.first_token_seconds, 4),
             "attempts": said.attempts,
-            "prompt_tokens": said.prompt_tokens,
+            "prompt_tokens": turn.tokens[0],
             "cached_tokens": said.cached_tokens,
-            "completion_tokens": said.completion_tokens,
+            "completion_tokens": turn.tokens[1],
+            "counted_by": "engine" if turn.counted else "estimate",
         },
         "cell": None
         if turn.result is None

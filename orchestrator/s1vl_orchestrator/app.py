@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
@@ -16,7 +17,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from s1vl_orchestrator.api import health, internal, process
+from s1vl_orchestrator.api import chat, health, internal, process
+from s1vl_orchestrator.chat_requests import ChatRequest
 from s1vl_orchestrator.errors import ApiError, ErrorCode
 from s1vl_orchestrator.requests import ProcessRequest
 from s1vl_orchestrator.service import Service
@@ -32,6 +34,7 @@ def create_app(service: Service) -> FastAPI:
     """The application for clients."""
     app = FastAPI(title="s1vl orchestrator", version="1", redirect_slashes=False)
     app.include_router(process.router)
+    app.include_router(chat.router)
     return _finish(app, service)
 
 
@@ -47,15 +50,18 @@ def _finish(app: FastAPI, service: Service) -> FastAPI:
     app.include_router(health.router)
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _invalid_parameter)
     app.add_exception_handler(ClientDisconnect, _client_gone)
     app.add_middleware(_RequestContext)
 
     def openapi() -> dict[str, Any]:
         if not app.openapi_schema:
             schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
-            body = ProcessRequest.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas = schema.setdefault("components", {}).setdefault("schemas", {})
-            schemas |= body.pop("$defs", {}) | {"ProcessRequest": body}
+            # Read by the endpoints themselves, once there is a place for the job: FastAPI does not see them.
+            for model in (ProcessRequest, ChatRequest):
+                body = model.model_json_schema(ref_template="#/components/schemas/{model}")
+                schemas |= body.pop("$defs", {}) | {model.__name__: body}
             app.openapi_schema = schema
         return app.openapi_schema
 
@@ -66,7 +72,12 @@ def _finish(app: FastAPI, service: Service) -> FastAPI:
 def _answer(request: Request, error: ApiError) -> JSONResponse:
     service: Service = request.app.state.service
     service.metrics.errors.labels(error.code.value).inc()
-    return JSONResponse(error.body(), error.code.status, error.headers())
+    return _json(request.scope, error)
+
+
+def _json(scope: Scope, error: ApiError) -> JSONResponse:
+    openai = scope["path"].startswith("/v1/")
+    return JSONResponse(error.openai_body() if openai else error.body(), error.code.status, error.headers())
 
 
 async def _api_error(request: Request, error: Exception) -> JSONResponse:
@@ -82,6 +93,13 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     answer = _answer(request, ApiError(code, f"{request.method} {request.url.path[:200]}: {error.detail}"))
     answer.headers.update(error.headers or {})
     return answer
+
+
+async def _invalid_parameter(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
+    found = [{"field": ".".join(map(str, item["loc"])), "problem": item["msg"]} for item in error.errors()]
+    message = f"{found[0]['field']}: {found[0]['problem']}"
+    return _answer(request, ApiError(ErrorCode.INVALID_REQUEST, message, {"errors": found}))
 
 
 async def _client_gone(_request: Request, _error: Exception) -> JSONResponse:
@@ -121,7 +139,7 @@ class _RequestContext:
             error = ApiError(
                 ErrorCode.INTERNAL_ERROR, "The orchestrator failed; its log says why.", {"request_id": identity}
             )
-            await JSONResponse(error.body(), error.code.status)(scope, receive, noting_send)
+            await _json(scope, error)(scope, receive, noting_send)
         if scope["path"] not in _QUIET:
             seconds = round(time.monotonic() - began, 4)
             log.info("%s %s %d", scope["method"], scope["path"][:200], status, extra={"seconds": seconds})

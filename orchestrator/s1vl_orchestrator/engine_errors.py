@@ -21,6 +21,18 @@ class EngineUnavailableError(Exception):
     """The engine did not answer, or answered with a failure, until trying again made no more sense."""
 
 
+class EngineRefusedError(EngineUnavailableError):
+    """The engine says that the request itself is wrong.
+
+    Attributes:
+        reason: In the engine's own words.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class TooManyImagesError(Exception):
     """The engine takes fewer images than the prompt has."""
 
@@ -79,7 +91,7 @@ def failure_of(answer: httpx.Response) -> Exception:
             return TooManyImagesError(message)
         if _TOO_LONG.search(message):
             return ContextFullError(message)
-        return EngineUnavailableError(said)
+        return EngineRefusedError(said, message)
     # A draining vLLM answers 500 with this text while its /health is still 200.
     if status in _RETRIED or "cannot schedule new futures" in message:
         wait = answer.headers.get("retry-after", "")

@@ -17,6 +17,7 @@ class ErrorCode(StrEnum):
     PROMPT_TOO_LONG = "prompt_too_long"
     UNAUTHORIZED = "unauthorized"
     NOT_FOUND = "not_found"
+    MODEL_NOT_FOUND = "model_not_found"
     IMAGE_NOT_FOUND = "image_not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     REQUEST_TIMEOUT = "request_timeout"
@@ -48,7 +49,7 @@ CATALOGUE: dict[ErrorCode, tuple[int, str]] = {
         400,
         "The body is not JSON or not of the documented form; `details.errors` names the fields.",
     ),
-    ErrorCode.NOT_SUPPORTED: (400, "The request asks for something this version does not do, such as `stream`."),
+    ErrorCode.NOT_SUPPORTED: (400, "The request asks for something that is not done here; the message says why."),
     ErrorCode.NO_IMAGE: (400, "There is neither an embedded picture nor a path."),
     ErrorCode.INVALID_IMAGE: (
         400,
@@ -58,6 +59,7 @@ CATALOGUE: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.PROMPT_TOO_LONG: (400, "Text and pictures do not fit the model's context; `details` has the tokens."),
     ErrorCode.UNAUTHORIZED: (401, "The API key is missing or belongs to no tenant."),
     ErrorCode.NOT_FOUND: (404, "There is no such endpoint."),
+    ErrorCode.MODEL_NOT_FOUND: (404, "There is no such model; `GET /v1/models` lists what there is."),
     ErrorCode.IMAGE_NOT_FOUND: (
         404,
         "No picture of this tenant has that path; the answer is the same whether it does not exist or is not yours.",
@@ -82,6 +84,10 @@ CATALOGUE: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.SHUTTING_DOWN: (503, "This instance is draining; ask again and another one answers. See `Retry-After`."),
     ErrorCode.DEADLINE_EXCEEDED: (504, "The deadline passed before the model said anything at all."),
 }
+
+
+_INVALID = "invalid_request_error"
+_OPENAI_TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
 class ApiError(Exception):
@@ -111,6 +117,12 @@ class ApiError(Exception):
     def body(self) -> dict[str, Any]:
         """The JSON body: `{"error": {"code", "message", "details"}}`."""
         return {"error": {"code": self.code.value, "message": self.message, "details": self.details}}
+
+    def openai_body(self) -> dict[str, Any]:
+        """The JSON body of the `/v1` endpoints: OpenAI's fields, with the same codes and the details."""
+        kind = _OPENAI_TYPES.get(self.code.status, "server_error" if self.code.status >= 500 else _INVALID)
+        error = {"message": self.message, "type": kind, "param": self.details.get("param"), "code": self.code.value}
+        return {"error": {**error, "details": self.details}}
 
     def headers(self) -> dict[str, str]:
         """Extra response headers; `Retry-After` in whole seconds, at least 1."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from s1vl_orchestrator import files
-from s1vl_orchestrator.budget import ContextBudget
 from s1vl_orchestrator.errors import ApiError, ErrorCode
 from s1vl_orchestrator.images import (
     MAX_INPUT_BYTES,
@@ -17,7 +17,7 @@ from s1vl_orchestrator.images import (
     read_picture,
 )
 from s1vl_orchestrator.paths import OutsideTenantError, Relative, TenantPaths
-from s1vl_orchestrator.requests import Prompt, printable
+from s1vl_orchestrator.requests import Prompt, named_path, printable
 
 _SHOWN_CHARS = 300
 NOT_FOUND = "There is no picture at {path}."
@@ -50,24 +50,33 @@ class _Found:
     embedded: frozenset[int]
 
 
-async def read_inputs(prompt: Prompt, paths: TenantPaths, budget: ContextBudget, workers: Workers) -> list[Input]:
+async def read_inputs(
+    prompt: Prompt, paths: TenantPaths, workers: Workers, *, limit: int, pixels: Callable[[int], int]
+) -> list[Input]:
     """Find and decode all pictures.
 
     With as many paths as embedded pictures, the n-th path names the n-th picture (the model card's client sends the
     same picture both ways): the file counts when it exists, else the embedded bytes. Otherwise they are different
     pictures, except where the bytes are equal.
 
+    Args:
+        prompt: Its `embedded` is emptied: the pictures need not be in memory twice.
+        paths: The tenant's.
+        workers: Threads.
+        limit: Most pictures.
+        pixels: Most px of each model's copy, for so many pictures.
+
     Raises:
         ApiError: `too_many_images`, `image_not_found` or `invalid_image`.
     """
-    check_count(max(len(prompt.embedded), len(prompt.paths)), budget)
+    check_count(max(len(prompt.embedded), len(prompt.paths)), limit)
     found = await workers.run(_find, prompt, paths)
-    check_count(len(found), budget)
-    pixels = budget.pixels_per_input(len(found))
+    prompt.embedded.clear()
+    check_count(len(found), limit)
     inputs = []
     for number, item in enumerate(found, 1):
         try:
-            picture = await workers.run(read_picture, item.content, pixels, MAX_INPUT_PIXELS)
+            picture = await workers.run(read_picture, item.content, pixels(len(found)), MAX_INPUT_PIXELS)
         except ImageError as error:
             raise _invalid(item.path or f"embedded picture {number}", error) from error
         content = item.content if item.file is None else None
@@ -75,40 +84,58 @@ async def read_inputs(prompt: Prompt, paths: TenantPaths, budget: ContextBudget,
     return inputs
 
 
-def check_count(count: int, budget: ContextBudget) -> None:
+def check_count(count: int, limit: int) -> None:
     """Raise `too_many_images` for more than the engine takes."""
-    if count > budget.images:
+    if count > limit:
         raise ApiError(
             ErrorCode.TOO_MANY_IMAGES,
-            f"The request has {count} pictures; at most {budget.images} are taken.",
-            {"images": count, "limit": budget.images},
+            f"The request has {count} pictures; at most {limit} are taken.",
+            {"images": count, "limit": limit},
         )
 
 
 def _find(prompt: Prompt, paths: TenantPaths) -> list[_Found]:
-    embedded = []
-    for number, url in enumerate(prompt.embedded, 1):
-        try:
-            embedded.append(decode_data_url(url))
-        except ImageError as error:
-            raise _invalid(f"embedded picture {number}", error) from error
-    paired = len(embedded) == len(prompt.paths)
+    pictures = [_embedded(number, url, paths) for number, url in enumerate(prompt.embedded, 1)]
+    files_named = any(picture.file for picture in pictures)
+    paired = len(pictures) == len(prompt.paths) and not files_named
     found: list[_Found] = []
     for index, path in enumerate(prompt.paths):
         file = _read(path, paths)
         if file is not None:
             # Without a pairing, an embedded picture with the file's very bytes is that file.
-            same = [at for at, content in enumerate(embedded) if content == file[1]]
+            same = [at for at, picture in enumerate(pictures) if picture.content == file[1]]
             found.append(_Found(file[0], file[1], path, frozenset([index] if paired else same)))
         elif paired:
-            found.append(_Found(None, embedded[index], None, frozenset([index])))
+            found.append(replace(pictures[index], embedded=frozenset([index])))
         else:
-            raise ApiError(ErrorCode.IMAGE_NOT_FOUND, NOT_FOUND.format(path=_shown(path)), {"path": _shown(path)})
+            raise _absent(path)
     named = {at for item in found for at in item.embedded}
-    for at, content in enumerate(embedded):
+    for at, picture in enumerate(pictures):
         if at not in named:
-            found.append(_Found(None, content, None, frozenset([at])))
-    return sorted(found, key=lambda item: min(item.embedded, default=len(embedded)))
+            again = [
+                other for other in range(at, len(pictures)) if picture.file and pictures[other].file == picture.file
+            ]
+            named.update(again)
+            found.append(replace(picture, embedded=frozenset([at, *again])))
+    return sorted(found, key=lambda item: min(item.embedded, default=len(pictures)))
+
+
+def _embedded(number: int, url: str, paths: TenantPaths) -> _Found:
+    """A picture that has a place in the messages: its own bytes, or a file."""
+    path = named_path(url)
+    if path is None:
+        try:
+            return _Found(None, decode_data_url(url), None, frozenset())
+        except ImageError as error:
+            raise _invalid(f"embedded picture {number}", error) from error
+    file = _read(path, paths)
+    if file is None:
+        raise _absent(path)
+    return _Found(file[0], file[1], path, frozenset())
+
+
+def _absent(path: str) -> ApiError:
+    return ApiError(ErrorCode.IMAGE_NOT_FOUND, NOT_FOUND.format(path=_shown(path)), {"path": _shown(path)})
 
 
 def _read(path: str, paths: TenantPaths) -> tuple[Relative, bytes] | None:

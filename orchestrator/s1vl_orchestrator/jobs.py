@@ -6,8 +6,9 @@ import asyncio
 import logging
 import secrets
 import time
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
 from s1vl_orchestrator import answers
 from s1vl_orchestrator.cells import JobCells, init_code
@@ -16,13 +17,15 @@ from s1vl_orchestrator.conversation import Conversation
 from s1vl_orchestrator.engine import EngineClient, Said
 from s1vl_orchestrator.engine_errors import ContextFullError, EngineUnavailableError, TooManyImagesError
 from s1vl_orchestrator.errors import ApiError, ErrorCode
+from s1vl_orchestrator.events import Listener
 from s1vl_orchestrator.images import Workers
-from s1vl_orchestrator.loop import Outcome, Task, think
+from s1vl_orchestrator.loop import Outcome, Result, Task, think
 from s1vl_orchestrator.paths import TenantPaths
 from s1vl_orchestrator.prepare import prepare
-from s1vl_orchestrator.protocol.profile import Profile
+from s1vl_orchestrator.requests import JobRequest
 from s1vl_orchestrator.sandbox import Grants, JobKernel, SandboxClient, Sweeper
 from s1vl_orchestrator.telemetry import Metrics, job_id
+from s1vl_orchestrator.telling import Teller
 from s1vl_orchestrator.workspace import EngineNames, Workspace
 
 log = logging.getLogger(__name__)
@@ -58,14 +61,26 @@ class Tools:
     preparing: asyncio.Semaphore
 
 
-async def run_job(body: IO[bytes], place: Place, tools: Tools, arrived: float) -> dict[str, Any]:
+async def run_job(
+    request: JobRequest,
+    place: Place,
+    tools: Tools,
+    arrived: float,
+    *,
+    listen: Listener,
+    shown: bool,
+    held: AsyncExitStack,
+) -> dict[str, Any]:
     """Run a job and return the JSON answer.
 
     Args:
-        body: The request's body, from its beginning; closed when it has been read.
+        request: What to do. The pictures are taken out of it.
         place: The tenant's clients and paths.
         tools: What all jobs share.
         arrived: `time.monotonic()` of the request's arrival: the deadline counts from there.
+        listen: Is told what happens.
+        shown: The client sees it at once, so that a turn of which it has seen something cannot be asked for again.
+        held: Has a place of `tools.preparing`; closed as soon as the pictures are out of memory.
 
     Raises:
         ApiError: For everything that gives no answer at all. Nothing is left behind then.
@@ -77,8 +92,8 @@ async def run_job(body: IO[bytes], place: Place, tools: Tools, arrived: float) -
     kernel: JobKernel | None = None
     keep = False
     try:
-        async with tools.preparing:
-            ready = await prepare(body, config, workspace, workers, arrived)
+        ready = await prepare(request, config, workspace, workers, arrived)
+        await held.aclose()
         task = ready.task
         output = place.paths.to_sandbox(workspace.output)
         life = ready.seconds + SESSION_SLACK_SECONDS
@@ -92,22 +107,14 @@ async def run_job(body: IO[bytes], place: Place, tools: Tools, arrived: float) -
             workers=workers,
             cell_seconds=config.sandbox.execution_timeout_seconds,
         )
-        outcome = await think(task, _EngineMind(place, workspace, task.profile), cells)
+        teller = Teller(listen, place.paths)
+        outcome = await think(task, _EngineMind(place, workspace, task, teller, shown), _JobHands(cells, teller))
         _check_said_something(task, outcome, ready.seconds)
         keep = True
         answer = answers.render(identity, task, outcome, made=cells.made, paths=place.paths, metadata=ready.metadata)
-    except OSError as error:
-        log.exception("the image volume failed")
-        raise ApiError(
-            ErrorCode.STORAGE_UNAVAILABLE, f"The image volume refused: {error.strerror or error}.", retry_after=10
-        ) from error
-    except EngineUnavailableError as error:
-        raise ApiError(ErrorCode.ENGINE_UNAVAILABLE, f"The engine does not answer: {error}.", retry_after=5) from error
-    except ContextFullError as error:
-        limit = config.engine.max_model_len
-        raise ApiError(ErrorCode.PROMPT_TOO_LONG, str(error), {"limit_tokens": limit}) from error
-    except TooManyImagesError as error:
-        raise ApiError(ErrorCode.TOO_MANY_IMAGES, str(error), {"images": len(workspace.input_files)}) from error
+        teller.done(answer)
+    except FAILURES as error:
+        raise as_api_error(error, config, len(workspace.input_files)) from error
     finally:
         # Shielded: a client that hangs up cancels the job, not the tidying up.
         await asyncio.shield(asyncio.ensure_future(_tidy(kernel, workspace, keep=keep)))
@@ -127,24 +134,68 @@ async def _tidy(kernel: JobKernel | None, workspace: Workspace, *, keep: bool) -
         await workspace.close(keep=keep)
 
 
+FAILURES = (OSError, EngineUnavailableError, ContextFullError, TooManyImagesError)
+
+
+def as_api_error(error: Exception, config: Config, images: int) -> ApiError:
+    """What a client is told of a failure of the volume or the engine."""
+    match error:
+        case ContextFullError():
+            limit = config.engine.max_model_len
+            return ApiError(ErrorCode.PROMPT_TOO_LONG, str(error), {"limit_tokens": limit})
+        case TooManyImagesError():
+            return ApiError(ErrorCode.TOO_MANY_IMAGES, str(error), {"images": images})
+        case OSError():
+            log.error("the image volume failed", exc_info=error)
+            message = f"The image volume refused: {error.strerror or error}."
+            return ApiError(ErrorCode.STORAGE_UNAVAILABLE, message, retry_after=10)
+        case _:
+            return ApiError(ErrorCode.ENGINE_UNAVAILABLE, f"The engine does not answer: {error}.", retry_after=5)
+
+
 @dataclass(frozen=True)
 class _EngineMind:
     place: Place
     workspace: Workspace
-    profile: Profile
+    task: Task
+    teller: Teller
+    shown: bool
 
     async def __call__(self, conversation: Conversation, max_tokens: int, until: float, *, code_allowed: bool) -> Said:
         missing = await self.workspace.missing_copies()
         if missing:
             raise FileNotFoundError(2, "the engine's copies of the pictures are gone", str(missing[0]))
-        return await self.place.engine.ask(
+        self.teller.next_turn()
+        said = await self.place.engine.ask(
             conversation.messages,
-            self.profile,
+            self.task.profile,
             max_tokens=max_tokens,
             until=until,
             cache_salt=self.place.names.cache_salt,
             code_allowed=code_allowed,
+            sampling=self.task.sampling,
+            hear=self.teller.hear,
+            shown=self.shown,
         )
+        self.teller.end_turn()
+        return said
+
+
+@dataclass(frozen=True)
+class _JobHands:
+    cells: JobCells
+    teller: Teller
+
+    def refused(self, code: str) -> None:
+        self.teller.code(code)
+
+    async def __call__(self, code: str, until: float) -> Result:
+        self.teller.code(code)
+        self.teller.running()
+        before = len(self.cells.made)
+        result = await self.cells(code, until)
+        self.teller.result(result, self.cells.made[before:])
+        return result
 
 
 def _check_said_something(task: Task, outcome: Outcome, seconds: float) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from s1vl_orchestrator.budget import ContextBudget
 from s1vl_orchestrator.conversation import Conversation, ShownImage
@@ -44,13 +44,32 @@ class Result:
 
 @dataclass
 class Turn:
-    """One turn, for the answer's `turns` and for logs."""
+    """One turn, for the answer's `turns` and for logs.
+
+    Attributes:
+        prompt_estimate: Tokens of its prompt as we count them.
+    """
 
     said: Said
+    prompt_estimate: int
     forced: str = ""
     code: str | None = None
     result: Result | None = None
     problem: str = ""
+
+    @property
+    def counted(self) -> bool:
+        """The engine has counted the turn's tokens."""
+        return self.said.prompt_tokens is not None and self.said.completion_tokens is not None
+
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """Tokens of prompt and completion: the engine's numbers, or else our estimate and one for each piece."""
+        prompt, completion = self.said.prompt_tokens, self.said.completion_tokens
+        return (
+            self.prompt_estimate if prompt is None else prompt,
+            self.said.pieces if completion is None else completion,
+        )
 
 
 @dataclass
@@ -60,6 +79,7 @@ class Task:
     Attributes:
         think_until: Ordinary turns and cells end here, which leaves time for the final answer.
         answer_until: The final answer ends here.
+        sampling: In place of the profile's, name by name.
     """
 
     conversation: Conversation
@@ -68,6 +88,7 @@ class Task:
     max_turns: int
     think_until: float
     answer_until: float
+    sampling: dict[str, Any] = field(default_factory=dict)
     turns: list[Turn] = field(default_factory=list)
 
 
@@ -89,6 +110,9 @@ class Mind(Protocol):
 
 class Hands(Protocol):
     """Runs code: the job's kernel and its folder."""
+
+    def refused(self, code: str) -> None:
+        """Take note of code that is not run, because it was run already."""
 
     async def __call__(self, code: str, until: float) -> Result:
         """Run one cell, which may take until then."""
@@ -159,6 +183,7 @@ async def _act(task: Task, turn: Turn, patience: _Patience, hands: Hands) -> Out
             return Outcome(StopReason.CONTEXT_FULL if said.ended is Ended.LENGTH else StopReason.ANSWER, text)
         case Code(source) if source.strip() in patience.seen:
             turn.code, turn.problem = source, "repeated_code"
+            hands.refused(source)
             patience.repeated += 1
             if patience.repeated > 1:
                 return _REPEATED
@@ -202,10 +227,10 @@ def _run_out(task: Task) -> _Force | None:
 
 
 def _remember(task: Task, said: Said, forced: str = "") -> Turn:
+    turn = Turn(said, task.conversation.tokens, forced)
     if said.reasoning or said.content:
         task.conversation.add_turn(said.reasoning, said.content)
         task.conversation.counted(said.prompt_tokens, said.completion_tokens)
-    turn = Turn(said, forced)
     task.turns.append(turn)
     return turn
 

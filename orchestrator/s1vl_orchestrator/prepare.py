@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import IO, Any
+from dataclasses import dataclass
+from typing import Any
 
 from s1vl_orchestrator.budget import ContextBudget
 from s1vl_orchestrator.config import Config
@@ -14,7 +14,7 @@ from s1vl_orchestrator.inputs import Input, read_inputs
 from s1vl_orchestrator.loop import Task
 from s1vl_orchestrator.paths import TenantPaths
 from s1vl_orchestrator.protocol.profile import Profile, load_profile
-from s1vl_orchestrator.requests import Embedded, ProcessRequest, Prompt, parse_body, to_prompt
+from s1vl_orchestrator.requests import Embedded, JobRequest, Prompt
 from s1vl_orchestrator.workspace import Workspace
 
 ANSWER_RESERVE_SECONDS = 45.0
@@ -38,14 +38,15 @@ class Prepared:
     metadata: dict[str, Any] | None
 
 
-async def prepare(body: IO[bytes], config: Config, workspace: Workspace, workers: Workers, arrived: float) -> Prepared:
-    """Read a request, find its pictures, write what the job needs of them. Nothing is written before all is checked.
+async def prepare(
+    request: JobRequest, config: Config, workspace: Workspace, workers: Workers, arrived: float
+) -> Prepared:
+    """Find a request's pictures and write what the job needs of them. Nothing is written before all is checked.
 
     Raises:
         ApiError: For everything that is wrong with the request.
         OSError: If the volume refuses.
     """
-    request = await workers.run(_read, body)
     profile = load_profile(config.protocol)
     limits = profile.limits
     budget = ContextBudget.fit(
@@ -56,33 +57,30 @@ async def prepare(body: IO[bytes], config: Config, workspace: Workspace, workers
         input_pixels=limits.input_pixels,
         new_pixels=limits.new_pixels,
     )
-    prompt = to_prompt(request)
-    inputs = await read_inputs(prompt, workspace.paths, budget, workers)
+    inputs = await read_inputs(
+        request.prompt, workspace.paths, workers, limit=budget.images, pixels=budget.pixels_per_input
+    )
     await workspace.open(inputs)
     files = [workspace.paths.to_sandbox(file) for file in workspace.input_files]
     shown = [await workspace.show(item.picture.copy, path) for item, path in zip(inputs, files, strict=True)]
     seconds = time_limit(request, config)
     task = Task(
-        conversation=_first_prompt(replace(prompt, embedded=[]), inputs, shown, profile, workspace.paths),
+        conversation=_first_prompt(request.prompt, inputs, shown, profile, workspace.paths),
         profile=profile,
         budget=budget,
         max_turns=min(request.max_turns or config.limits.max_turns, config.limits.max_turns),
         think_until=arrived + seconds - min(ANSWER_RESERVE_SECONDS, seconds * ANSWER_RESERVE_SHARE),
         answer_until=arrived + seconds,
+        sampling=request.sampling,
     )
     _check_room(task)
     return Prepared(task, files, seconds, request.metadata)
 
 
-def time_limit(request: ProcessRequest, config: Config) -> float:
+def time_limit(request: JobRequest, config: Config) -> float:
     """Seconds from the request's arrival to its answer."""
     limit = config.limits.deadline_seconds
     return min(request.deadline_seconds or limit, limit)
-
-
-def _read(body: IO[bytes]) -> ProcessRequest:
-    with body:
-        return parse_body(body.read())
 
 
 def _first_prompt(

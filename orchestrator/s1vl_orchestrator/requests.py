@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NoReturn
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
+from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
@@ -16,7 +18,7 @@ MAX_TEXT_CHARS = 400_000
 
 
 class ImageUrl(BaseModel):
-    """A picture as a base64 data URL."""
+    """A picture: a base64 data URL, or a file of the tenant as `file:///path` or `/path`. Other fields are ignored."""
 
     url: str
 
@@ -68,7 +70,7 @@ class ProcessRequest(BaseModel):
     )
     max_turns: int | None = Field(default=None, ge=1, description="At most the deployment's limit holds.")
     deadline_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    stream: bool = False
+    stream: bool = Field(default=False, description="Answer with server-sent events; as `?stream=true`.")
     metadata: dict[str, Any] | None = Field(default=None, description="Returned as it came.")
 
 
@@ -81,12 +83,12 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A request in one form.
+    """A request's messages in one form.
 
     Attributes:
         messages: Roles with their texts and picture places; the last one is the user's.
-        embedded: Data URLs of the embedded pictures, in order.
-        paths: Client paths, in order.
+        embedded: Where the pictures of those places are, in order: data URLs, `file://` URLs or client paths.
+        paths: Client paths of pictures that the messages have no place for, in order.
     """
 
     messages: list[tuple[str, list[str | Embedded]]]
@@ -94,7 +96,21 @@ class Prompt:
     paths: list[str]
 
 
-def parse_body(body: bytes) -> ProcessRequest:
+@dataclass(frozen=True)
+class JobRequest:
+    """What a job is to do. `sampling` replaces the profile's, name by name; None means the deployment's limits."""
+
+    prompt: Prompt
+    max_turns: int | None = None
+    deadline_seconds: float | None = None
+    metadata: dict[str, Any] | None = None
+    sampling: dict[str, Any] = field(default_factory=dict)
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def parse_body(body: bytes, model: type[M]) -> M:
     """Read a body.
 
     Raises:
@@ -102,16 +118,19 @@ def parse_body(body: bytes) -> ProcessRequest:
     """
     try:
         raw = json.loads(body, parse_constant=_no_constant, parse_float=_finite)
-        request = ProcessRequest.model_validate(raw)
-        json.dumps(request.metadata, ensure_ascii=False).encode()  # It must be possible to return it.
+        request = model.model_validate(raw)
+        json.dumps(getattr(request, "metadata", None), ensure_ascii=False).encode()  # It must be possible to return it.
     except ValidationError as error:
         # Without the values: they may be pictures.
         found = [
             {"field": ".".join(str(at) for at in item["loc"] if at not in ("message", "part")), "problem": item["msg"]}
             for item in error.errors(include_input=False, include_url=False, include_context=False)[:20]
         ]
+        first = found[0]
         raise ApiError(
-            ErrorCode.INVALID_REQUEST, f"{found[0]['field']}: {found[0]['problem']}", {"errors": found}
+            ErrorCode.INVALID_REQUEST,
+            f"{first['field']}: {first['problem']}",
+            {"errors": found, "param": first["field"]},
         ) from error
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
@@ -119,27 +138,33 @@ def parse_body(body: bytes) -> ProcessRequest:
     return request
 
 
-def to_prompt(request: ProcessRequest) -> Prompt:
+def to_job(request: ProcessRequest) -> JobRequest:
     """Bring both forms of `messages` into one.
 
     Raises:
-        ApiError: For a mixture of both, no text, no picture, too much text, or a stream.
+        ApiError: For a mixture of both, no text, no picture or too much text.
     """
-    if request.stream:
-        raise ApiError(ErrorCode.NOT_SUPPORTED, "stream is not supported yet: leave it out or set it to false.")
     with_roles = [item for item in request.messages if isinstance(item, Message)]
     if with_roles and len(with_roles) != len(request.messages):
         raise ApiError(ErrorCode.INVALID_REQUEST, "messages must be content parts or messages with roles, not both.")
-    embedded: list[str] = []
-    messages: list[tuple[str, list[str | Embedded]]] = []
     if with_roles:
-        for message in with_roles:
-            parts: list[Any] = [message.content] if isinstance(message.content, str) else list(message.content)
-            messages.append((message.role, _parts(parts, embedded)))
-        if messages[-1][0] != "user":
-            raise ApiError(ErrorCode.INVALID_REQUEST, "The last message must be the user's.")
+        conversation = [(message.role, message.content) for message in with_roles]
     else:
-        messages.append(("user", _parts(list(request.messages), embedded)))
+        conversation = [("user", [item for item in request.messages if not isinstance(item, Message)])]
+    prompt = to_prompt(conversation, request.image_path_list)
+    return JobRequest(prompt, request.max_turns, request.deadline_seconds, request.metadata)
+
+
+def to_prompt(conversation: Sequence[tuple[str, str | list[Part]]], paths: list[str]) -> Prompt:
+    """Take the pictures out of a conversation.
+
+    Raises:
+        ApiError: For no text, no picture, too much text, or a last message that is not the user's.
+    """
+    embedded: list[str] = []
+    messages = [(role, parts_of(content, embedded)) for role, content in conversation]
+    if messages[-1][0] != "user":
+        raise ApiError(ErrorCode.INVALID_REQUEST, "The last message must be the user's.")
     texts = [part for _, content in messages for part in content if isinstance(part, str)]
     if not any(text.strip() for text in texts):
         raise ApiError(ErrorCode.INVALID_REQUEST, "There is no text in messages.")
@@ -149,11 +174,34 @@ def to_prompt(request: ProcessRequest) -> Prompt:
             f"messages have {sum(map(len, texts))} characters of text; {MAX_TEXT_CHARS} are taken.",
             {"characters": sum(map(len, texts)), "limit": MAX_TEXT_CHARS},
         )
-    if not embedded and not request.image_path_list:
+    if not embedded and not paths:
         raise ApiError(
             ErrorCode.NO_IMAGE, "There is no picture: embed one as image_url or name one in image_path_list."
         )
-    return Prompt(messages, embedded, list(request.image_path_list))
+    return Prompt(messages, embedded, list(paths))
+
+
+def named_path(url: str) -> str | None:
+    """The client path that an `image_url.url` names, None for a data URL.
+
+    Raises:
+        ApiError: `invalid_image` for any other URL: nothing is fetched.
+    """
+    if url.startswith("/"):
+        return url
+    scheme = url[:16].partition(":")[0].lower()
+    if scheme == "data":
+        return None
+    if scheme == "file":
+        host, slash, path = url[len("file://") :].partition("/")
+        if url[:7].lower() == "file://" and slash and host in ("", "localhost"):
+            return unquote(f"/{path}")
+    raise ApiError(
+        ErrorCode.INVALID_IMAGE,
+        "image_url.url must be a data URL like data:image/png;base64,..., or name a file of yours as "
+        "file:///path or /path. Other URLs are not fetched.",
+        {"picture": printable(url[:100])},
+    )
 
 
 def printable(text: str) -> str:
@@ -161,15 +209,15 @@ def printable(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def _parts(parts: list[Any], embedded: list[str]) -> list[str | Embedded]:
+def parts_of(content: str | list[Part], embedded: list[str]) -> list[str | Embedded]:
+    """Texts and picture places of a content; the pictures are added to `embedded`."""
     found: list[str | Embedded] = []
-    for part in parts:
+    for part in [content] if isinstance(content, str) else content:
         if isinstance(part, ImagePart):
             found.append(Embedded(len(embedded)))
             embedded.append(part.image_url if isinstance(part.image_url, str) else part.image_url.url)
         else:
-            text = part if isinstance(part, str) else part.text
-            found.append(printable(text))
+            found.append(printable(part if isinstance(part, str) else part.text))
     return found
 
 

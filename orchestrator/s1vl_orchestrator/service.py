@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 ENGINE_PROBE_SECONDS = 3.0
 JOBS_PREPARED_AT_ONCE = 3
+NO_KEY = "EMPTY"
+"""What the model card and vLLM's users give to OpenAI's client, which insists on a key, when there is none."""
 STALE_COPIES_SECONDS = 2 * 3600
 """Jobs end long before; what is older belongs to an instance that was killed."""
 
@@ -38,6 +40,7 @@ class Service:
     Attributes:
         draining: Set at SIGTERM: no new requests, running ones finish.
         active: Requests that are being served.
+        started_at: Unix time in seconds.
     """
 
     def __init__(self, source: Source, *, times: WatchTimes | None = None, poll_seconds: float = POLL_SECONDS) -> None:
@@ -48,6 +51,7 @@ class Service:
         self._canary_workers = Workers()
         self.draining = False
         self.active = 0
+        self.started_at = int(time.time())
         self.snapshot: Snapshot | None = None
         self.config_problem = "no configuration has been read yet"
         self.engine_problem = "the engine has not been asked yet"
@@ -119,6 +123,8 @@ class Service:
         name: str | None
         if key:
             name = self._keys.tenant(key)
+            if name is None and key == NO_KEY:
+                name = self.snapshot.config.anonymous_tenant or None
         elif authorization:
             name = None  # Some other scheme: meant as a credential, and not one.
         else:

@@ -25,6 +25,9 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.jobs = Counter("s1vl_jobs", "Jobs by how they ended.", ["tenant", "stop_reason"], registry=self.registry)
+        self.plain_requests = Counter(
+            "s1vl_plain_requests", "Requests passed on to the engine.", ["tenant"], registry=self.registry
+        )
         self.jobs_running = Gauge("s1vl_jobs_running", "Jobs that run now.", ["tenant"], registry=self.registry)
         self.jobs_queued = Gauge("s1vl_jobs_queued", "Requests that wait.", ["tenant"], registry=self.registry)
         self.job_seconds = Histogram(

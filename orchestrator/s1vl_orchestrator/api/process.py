@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Coroutine
-from typing import Any
+from contextlib import AsyncExitStack
+from typing import IO, Annotated, Any
 
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
-from starlette.requests import ClientDisconnect
+from fastapi import APIRouter, Query, Request
 
-from s1vl_orchestrator.api.bodies import drain, read_body
+from s1vl_orchestrator.api.serving import place_for
+from s1vl_orchestrator.api.streams import Channel, JobResponse
 from s1vl_orchestrator.errors import ApiError
+from s1vl_orchestrator.events import Event, EventName
 from s1vl_orchestrator.jobs import run_job
 from s1vl_orchestrator.loop import StopReason
+from s1vl_orchestrator.requests import JobRequest, ProcessRequest, parse_body, to_job
 from s1vl_orchestrator.service import Service
-from s1vl_orchestrator.telemetry import tenant_name
 
 router = APIRouter()
 
@@ -28,59 +27,48 @@ router = APIRouter()
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ProcessRequest"}}},
-        }
+        },
+        "responses": {
+            "200": {
+                "description": "The answer, the last message whose role is assistant; or events, with `done` the last.",
+                "content": {"application/json": {}, "text/event-stream": {}},
+            }
+        },
     },
 )
-async def process(request: Request) -> JSONResponse:
+async def process(
+    request: Request, stream: Annotated[bool, Query(description="Answer with server-sent events.")] = False
+) -> JobResponse:
     """Run one job. The answer is the last message whose role is assistant."""
     arrived = time.monotonic()
     service: Service = request.app.state.service
-    try:
-        service.enter()
-        try:
-            return JSONResponse(await _serve(request, service, arrived))
-        finally:
-            service.leave()
-    except ApiError:
-        await drain(request)
-        raise
+
+    async def work(channel: Channel) -> dict[str, Any]:
+        if stream:
+            channel.open(_error_event)
+        async with place_for(request, service, channel, gated=True) as (tenant, body), AsyncExitStack() as held:
+            await held.enter_async_context(service.tools.preparing)
+            job, streamed = await service.workers.run(_read, body)
+            if streamed:
+                channel.open(_error_event)
+
+            def tell(event: Event) -> None:
+                channel.send(event.data, event.name)
+
+            place, shown = tenant.place, channel.opened
+            answer = await run_job(job, place, service.tools, arrived, listen=tell, shown=shown, held=held)
+            if answer["stop_reason"] == StopReason.SANDBOX_UNAVAILABLE:
+                tenant.recheck()
+            return answer
+
+    return JobResponse(request, work)
 
 
-async def _serve(request: Request, service: Service, arrived: float) -> dict[str, Any]:
-    # In this order, so that a body is only taken in when there is a place for its job.
-    tenant = service.authenticate(request.headers.get("authorization"), request.headers.get("x-api-key"))
-    tenant_name.set(tenant.name)
-    tenant.check_gate()
-    limit = tenant.place.config.limits.deadline_seconds
-    await tenant.admission.enter(limit)
-    began = time.monotonic()
-    try:
-        with await read_body(request) as body:
-            tenant.check_gate()  # Again: it may have been long in the queue.
-            answer = await _unless_disconnected(request, run_job(body, tenant.place, service.tools, arrived))
-    finally:
-        tenant.admission.leave(time.monotonic() - began)
-    if answer["stop_reason"] == StopReason.SANDBOX_UNAVAILABLE:
-        tenant.recheck()
-    return answer
+def _read(body: IO[bytes]) -> tuple[JobRequest, bool]:
+    with body:
+        request = parse_body(body.read(), ProcessRequest)
+    return to_job(request), request.stream
 
 
-async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
-    """Do the work while the client is there. When it hangs up, the work is cancelled and its tidying up awaited."""
-    job = asyncio.create_task(work)
-    gone = asyncio.create_task(_disconnected(request))
-    try:
-        await asyncio.wait({job, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not job.done():
-            raise ClientDisconnect
-        return job.result()
-    finally:
-        gone.cancel()
-        if not job.done():
-            job.cancel()
-            await asyncio.wait({job})
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+def _error_event(error: ApiError) -> tuple[str, dict[str, Any]]:
+    return EventName.ERROR, {**error.body(), "status": error.code.status}

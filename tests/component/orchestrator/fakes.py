@@ -58,7 +58,8 @@ async def served(app: Any, port: int = 0) -> AsyncIterator[str]:
 
 @dataclass
 class Fail:
-    """A scripted failure: an HTTP error, or with status 0 a stream that breaks, or with -1 one that hangs."""
+    """A scripted failure: an HTTP error, or with status 0 a stream that breaks at once, with -1 one that hangs,
+    with -2 one that breaks after some text."""
 
     status: int
     message: str = "scripted"
@@ -79,6 +80,7 @@ class FakeEngine:
     aborted: int = 0
     finish: str = "stop"
     prompt_tokens: int = 1000
+    counts_while_streaming: bool = True
 
     def app(self) -> FastAPI:
         app = FastAPI()
@@ -95,13 +97,35 @@ class FakeEngine:
             if isinstance(step, Fail) and step.status > 0:
                 error = {"message": step.message, "type": "X", "param": None, "code": step.status}
                 return JSONResponse({"error": error}, step.status)
+            if not body.get("stream"):
+                return await self._whole(step, body, request)
             return StreamingResponse(self._stream(step, body), media_type="text/event-stream")
 
         return app
 
+    async def _whole(self, step: Step, body: dict[str, Any], request: Request) -> JSONResponse:
+        if isinstance(step, Fail):
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+            self.aborted += 1
+            return JSONResponse(None, 499)
+        text = step if isinstance(step, str) else step(body["messages"])
+        reasoning, _, content = text.partition("</think>")
+        message = {"role": "assistant", "content": content, self.field_name: reasoning}
+        usage = {"prompt_tokens": self.prompt_tokens, "completion_tokens": 9, "total_tokens": self.prompt_tokens + 9}
+        choice = {"index": 0, "message": message, "finish_reason": self.finish, "stop_reason": None}
+        head = {"id": "chatcmpl-x", "object": "chat.completion", "created": 1, "model": body["model"]}
+        return JSONResponse({**head, "choices": [choice], "usage": usage})
+
     async def _stream(self, step: Step, body: dict[str, Any]) -> AsyncIterator[bytes]:
+        counted = (body.get("stream_options") or {}).get("continuous_usage_stats") and self.counts_while_streaming
+        spoken = 0
+        head = {"id": "chatcmpl-x", "object": "chat.completion.chunk", "created": 1, "model": body["model"]}
+
         def event(**more: Any) -> bytes:
-            return f"data: {json.dumps({'id': 'x', 'choices': [], **more})}\n\n".encode()
+            if counted:
+                more = {"usage": {"prompt_tokens": self.prompt_tokens, "completion_tokens": spoken}, **more}
+            return f"data: {json.dumps({**head, 'choices': [], **more})}\n\n".encode()
 
         def delta(**delta: str) -> bytes:
             return event(choices=[{"index": 0, "delta": delta, "finish_reason": None}])
@@ -110,8 +134,9 @@ class FakeEngine:
         try:
             yield delta(role="assistant", content="")
             if isinstance(step, Fail):
-                if step.status == -1:
+                if step.status:
                     yield delta(reasoning="I am thinking")
+                if step.status == -1:
                     await asyncio.sleep(3600)
                 return
             text = step if isinstance(step, str) else step(body["messages"])
@@ -123,13 +148,12 @@ class FakeEngine:
                 reasoning, content = text, ""
             for name, channel in ((self.field_name, reasoning), ("content", content)):
                 for at in range(0, len(channel), self.piece):
+                    spoken += 1
                     yield delta(**{name: channel[at : at + self.piece]})
                     await asyncio.sleep(0)
             yield event(choices=[{"index": 0, "delta": {}, "finish_reason": self.finish, "stop_reason": None}])
             done = True
-            yield event(
-                usage={"prompt_tokens": self.prompt_tokens, "completion_tokens": len(text) // 4, "total_tokens": 0}
-            )
+            yield event(usage={"prompt_tokens": self.prompt_tokens, "completion_tokens": spoken, "total_tokens": 0})
             yield b"data: [DONE]\n\n"
         finally:
             self.aborted += not done

@@ -51,7 +51,7 @@ BAD_BODIES: list[tuple[str, Any, ErrorCode]] = [
     ("turns", {"messages": [text(), image(png())], "max_turns": 0}, ErrorCode.INVALID_REQUEST),
     ("deadline", {"messages": [text(), image(png())], "deadline_seconds": -1}, ErrorCode.INVALID_REQUEST),
     ("ends with assistant", {"messages": [{"role": "assistant", "content": "x"}]}, ErrorCode.INVALID_REQUEST),
-    ("stream", {"messages": [text(), image(png())], "stream": True}, ErrorCode.NOT_SUPPORTED),
+    ("stream", {"messages": [text(), image(png())], "stream": "yes please"}, ErrorCode.INVALID_REQUEST),
     ("no image", {"messages": [text()]}, ErrorCode.NO_IMAGE),
     ("too much text", {"messages": [text("x " * 60_000), image(png())]}, ErrorCode.PROMPT_TOO_LONG),
     ("far too much text", {"messages": [text("x" * 500_000), image(png())]}, ErrorCode.PROMPT_TOO_LONG),
@@ -97,8 +97,10 @@ BAD_IMAGES = {
     "long and thin": "data:image/png;base64," + base64.b64encode(png(size=(3000, 5))).decode(),
     "svg": "data:image/svg+xml;base64," + base64.b64encode(b"<svg xmlns='http://www.w3.org/2000/svg'/>").decode(),
     "http": "http://169.254.169.254/latest/meta-data",
-    "file": "file:///etc/passwd",
-    "path": "/etc/passwd",
+    "https": "https://example.org/x.png",
+    "file of another host": "file://example.org/data/images/x.png",
+    "nothing": "",
+    "relative": "x.png",
 }
 
 

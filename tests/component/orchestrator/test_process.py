@@ -90,7 +90,7 @@ async def test_the_prompt_that_the_engine_gets(world: World) -> None:
     first, second = world.engine.requests
     assert first["stream"]
     assert first["include_stop_str_in_output"]
-    assert first["stream_options"] == {"include_usage": True}
+    assert first["stream_options"] == {"include_usage": True, "continuous_usage_stats": True}
     assert first["stop"] == ["</code>", "</tool_call>"]
     [part] = [p for p in first["messages"][1]["content"] if p["type"] == "image_url"]
     # A copy outside of every sandbox's mount, scaled down to the budget.

@@ -1,0 +1,128 @@
+"""OpenAI's API: `POST /v1/chat/completions` and `GET /v1/models`."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from contextlib import AsyncExitStack
+from typing import IO, Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+
+from s1vl_orchestrator.api.serving import place_for, tenant_of
+from s1vl_orchestrator.api.streams import Channel, JobResponse
+from s1vl_orchestrator.chat import ChatAnswer, check_answered
+from s1vl_orchestrator.chat_requests import PLAIN_SUFFIX, ChatRequest, check, to_job
+from s1vl_orchestrator.config import Engine
+from s1vl_orchestrator.errors import ApiError, ErrorCode
+from s1vl_orchestrator.events import Event
+from s1vl_orchestrator.jobs import run_job
+from s1vl_orchestrator.loop import StopReason
+from s1vl_orchestrator.plain import run_plain
+from s1vl_orchestrator.requests import parse_body
+from s1vl_orchestrator.service import Service
+from s1vl_orchestrator.tenants import Tenant
+
+router = APIRouter(prefix="/v1", tags=["OpenAI"])
+
+
+@router.post(
+    "/chat/completions",
+    summary="Chat completion, thinking with images or plain",
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ChatRequest"}}},
+        },
+        "responses": {
+            "200": {
+                "description": "A chat completion, or its chunks as server-sent events.",
+                "content": {"application/json": {}, "text/event-stream": {}},
+            }
+        },
+    },
+)
+async def chat_completions(request: Request) -> JobResponse:
+    """Answer in the form of OpenAI: the final answer in `content`, the thinking in `reasoning`."""
+    arrived = time.monotonic()
+    service: Service = request.app.state.service
+
+    async def work(channel: Channel) -> dict[str, Any]:
+        async with place_for(request, service, channel, gated=False) as (tenant, body), AsyncExitStack() as held:
+            await held.enter_async_context(service.tools.preparing)
+            chat = await service.workers.run(_read, body)
+            check(chat, tenant.place.config.engine.model)
+            if chat.stream:
+                channel.open(_error_event)
+            if chat.plain:
+                return await run_plain(chat, tenant.place, service.tools, arrived, channel=channel, held=held)
+            return await _think(chat, tenant, service, arrived, channel=channel, held=held)
+
+    return JobResponse(request, work)
+
+
+async def _think(
+    chat: ChatRequest, tenant: Tenant, service: Service, arrived: float, *, channel: Channel, held: AsyncExitStack
+) -> dict[str, Any]:
+    tenant.check_gate()
+    answer = ChatAnswer(chat, int(time.time()), f"chatcmpl-{secrets.token_hex(12)}")
+
+    def tell(event: Event) -> None:
+        for chunk in answer.chunks(event):
+            channel.send(chunk)
+
+    job = to_job(chat)
+    chat.messages.clear()
+    result = await run_job(job, tenant.place, service.tools, arrived, listen=tell, shown=channel.opened, held=held)
+    if result["stop_reason"] == StopReason.SANDBOX_UNAVAILABLE:
+        tenant.recheck()
+    check_answered(result)
+    channel.send("[DONE]")
+    return answer.whole(result)
+
+
+@router.get("/models", summary="The models that can be named")
+async def models(request: Request) -> JSONResponse:
+    """The model, and the model in plain reasoning.
+
+    Without a key too: harnesses ask for the name before they send one. A wrong key is refused.
+    """
+    service: Service = request.app.state.service
+    return JSONResponse({"object": "list", "data": _models(_engine(request, service), service)})
+
+
+@router.get("/models/{name:path}", summary="One model")
+async def model(name: str, request: Request) -> JSONResponse:
+    """One entry of the list."""
+    service: Service = request.app.state.service
+    for entry in _models(_engine(request, service), service):
+        if entry["id"] == name:
+            return JSONResponse(entry)
+    raise ApiError(ErrorCode.MODEL_NOT_FOUND, f"There is no model {name[:200]!r}.", {"param": "model"})
+
+
+def _engine(request: Request, service: Service) -> Engine:
+    if service.snapshot is None or request.headers.get("authorization") or request.headers.get("x-api-key"):
+        tenant_of(request, service)
+    assert service.snapshot is not None  # noqa: S101 - the line above refuses without a configuration
+    return service.snapshot.config.engine
+
+
+def _models(engine: Engine, service: Service) -> list[dict[str, Any]]:
+    common = {
+        "object": "model",
+        "created": service.started_at,
+        "owned_by": "s1vl",
+        "max_model_len": engine.max_model_len,
+    }
+    return [{"id": name, **common} for name in (engine.model, engine.model + PLAIN_SUFFIX)]
+
+
+def _read(body: IO[bytes]) -> ChatRequest:
+    with body:
+        return parse_body(body.read(), ChatRequest)
+
+
+def _error_event(error: ApiError) -> tuple[str, dict[str, Any]]:
+    return "", error.openai_body()

@@ -1,0 +1,220 @@
+"""The body of `POST /v1/chat/completions`: OpenAI's fields and vLLM's, and which of them go on to the engine. Pure.
+
+An allow-list: what is not named here never reaches the engine, because some of vLLM's fields reach into other tenants'
+caches, its files or its host. Fields that nobody knows are ignored, as vLLM does (evaluation harnesses send them).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from s1vl_orchestrator.conversation import ShownImage
+from s1vl_orchestrator.errors import ApiError, ErrorCode
+from s1vl_orchestrator.requests import MAX_MESSAGES, Embedded, JobRequest, Part, Prompt, parts_of, to_prompt
+
+PLAIN_SUFFIX = ":reasoning"
+"""After the model's name: the same as `"thinking_with_images": false`, for clients that can only name a model."""
+
+REFUSED = {
+    "cache_salt": "the tenant's own is used",
+    "chat_template": "the model's own is used",
+    "chat_template_kwargs": "the model's own template is used as it is",
+    "documents": "the model's template has no place for them",
+    "mm_processor_kwargs": "pictures cost what the deployment says",
+    "media_io_kwargs": "pictures cost what the deployment says",
+    "priority": "all tenants' requests are equal",
+    "kv_transfer_params": "they name other requests' caches",
+    "vllm_xargs": "they reach into the engine",
+    "logits_processors": "they are code",
+    "request_id": "the engine gets one from here",
+    "prompt_logprobs": "they switch the engine's prefix cache off",
+    "return_token_ids": "they are not part of the answer",
+    "use_beam_search": "one request would use the place of many",
+    "functions": "use tools",
+    "audio": "the model has no sound",
+    "modalities": "the model answers with text",
+}
+"""Fields that vLLM or OpenAI know and that are not taken, and why."""
+
+_SAMPLING = (
+    "temperature", "top_p", "top_k", "min_p", "seed", "presence_penalty", "frequency_penalty", "repetition_penalty",
+)  # fmt: skip
+_ONLY_PLAIN = (
+    "tools", "tool_choice", "response_format", "structured_outputs", "logit_bias", "logprobs", "top_logprobs",
+    "min_tokens", "stop_token_ids", "bad_words",
+)  # fmt: skip
+"""They would break the protocol of code and answers, or have no meaning for a job of many turns."""
+_ENGINE = (
+    *_SAMPLING, *_ONLY_PLAIN, "stop", "max_tokens", "max_completion_tokens", "n", "parallel_tool_calls",
+    "reasoning_effort", "include_reasoning", "include_stop_str_in_output", "skip_special_tokens",
+    "spaces_between_special_tokens", "ignore_eos",
+)  # fmt: skip
+
+
+class ChatMessage(BaseModel):
+    """One message. Fields that are not listed are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[Part] | None = None
+    name: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_call_id: str | None = None
+
+
+class StreamOptions(BaseModel):
+    """`stream_options`."""
+
+    include_usage: bool = False
+
+
+class ChatRequest(BaseModel):
+    """The request. Unknown fields are ignored; those of `REFUSED` are not taken."""
+
+    model_config = ConfigDict(extra="allow")
+
+    model: str
+    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
+    thinking_with_images: bool | None = Field(
+        default=None,
+        description="Let the model run code on the pictures. The default is yes where there is a picture; false passes "
+        f"the request on to the engine, as does the model's name with {PLAIN_SUFFIX} at its end.",
+    )
+    max_turns: int | None = Field(default=None, ge=1, description="As in /process.")
+    deadline_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="As in /process.")
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="Bounds the final answer, not the thinking before it, when thinking with images.",
+    )
+    max_completion_tokens: int | None = Field(default=None, ge=1, description="As max_tokens, and before it.")
+    stop: str | list[str] | None = Field(default=None, description="Ends the final answer.")
+    n: int | None = Field(default=None, ge=1, le=8, description="1 when thinking with images.")
+    temperature: float | None = Field(default=None, ge=0)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = None
+    min_p: float | None = Field(default=None, ge=0, le=1)
+    seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+
+    @property
+    def plain(self) -> bool:
+        """The request is for the engine alone."""
+        if self.thinking_with_images is not None:
+            return not self.thinking_with_images
+        return self.model.endswith(PLAIN_SUFFIX) or not any(self._has_image(message) for message in self.messages)
+
+    @property
+    def include_usage(self) -> bool:
+        """A stream ends with its usage."""
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+    @property
+    def answer_limit(self) -> int | None:
+        """Most tokens of the final answer."""
+        return self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
+
+    @property
+    def stops(self) -> list[str]:
+        """Stop strings of the final answer."""
+        return [self.stop] if isinstance(self.stop, str) else [stop for stop in self.stop or [] if stop]
+
+    @staticmethod
+    def _has_image(message: ChatMessage) -> bool:
+        return isinstance(message.content, list) and any(part.type == "image_url" for part in message.content)
+
+
+def check(request: ChatRequest, model: str) -> None:
+    """Refuse what is not taken.
+
+    Raises:
+        ApiError: `model_not_found` or `not_supported`.
+    """
+    if request.model.removesuffix(PLAIN_SUFFIX) != model:
+        raise ApiError(
+            ErrorCode.MODEL_NOT_FOUND,
+            f"There is no model {request.model[:200]!r}; there is {model} and {model}{PLAIN_SUFFIX}.",
+            {"param": "model"},
+        )
+    sent = request.model_extra or {}
+    for name, why in REFUSED.items():
+        if sent.get(name) is not None:
+            raise ApiError(ErrorCode.NOT_SUPPORTED, f"{name} is not taken: {why}.", {"param": name})
+    if request.plain:
+        return
+    for name in _ONLY_PLAIN:
+        if sent.get(name) not in (None, False, [], {}, {"type": "text"}, "none"):
+            raise ApiError(
+                ErrorCode.NOT_SUPPORTED,
+                f'{name} cannot be used while thinking with images; send "thinking_with_images": false.',
+                {"param": name},
+            )
+    if (request.n or 1) != 1:
+        raise ApiError(ErrorCode.NOT_SUPPORTED, "n must be 1 while thinking with images.", {"param": "n"})
+
+
+def to_job(request: ChatRequest) -> JobRequest:
+    """The request as a job.
+
+    Raises:
+        ApiError: As `to_prompt`, and for messages of tools.
+    """
+    conversation: list[tuple[str, str | list[Part]]] = []
+    for message in request.messages:
+        if message.role == "tool" or message.tool_calls:
+            raise ApiError(
+                ErrorCode.NOT_SUPPORTED,
+                "Messages of tools cannot be used while thinking with images.",
+                {"param": "messages"},
+            )
+        role = "system" if message.role == "developer" else message.role
+        conversation.append((role, message.content or ""))
+    sampling = {name: value for name in _SAMPLING if (value := getattr(request, name)) is not None}
+    return JobRequest(to_prompt(conversation, []), request.max_turns, request.deadline_seconds, sampling=sampling)
+
+
+def pictures_of(request: ChatRequest) -> Prompt:
+    """Take the pictures of a plain request out of it, in order, and note their places."""
+    embedded: list[str] = []
+    prompt = Prompt([(m.role, parts_of(m.content or "", embedded)) for m in request.messages], embedded, [])
+    for message in request.messages:
+        message.content = [] if isinstance(message.content, list) else message.content
+    return prompt
+
+
+def engine_body(
+    request: ChatRequest, prompt: Prompt, shown: dict[int, ShownImage], *, model: str, cache_salt: str
+) -> dict[str, Any]:
+    """The body for the engine of a plain request.
+
+    Args:
+        request: The client's.
+        prompt: Its messages, from `pictures_of`.
+        shown: The engine's copies of its pictures, by their number.
+        model: The engine's name for the model.
+        cache_salt: The tenant's.
+    """
+    sent = {**(request.model_extra or {}), **{name: getattr(request, name) for name in request.model_fields_set}}
+    body = {name: sent[name] for name in _ENGINE if sent.get(name) is not None}
+    messages = []
+    for message, (_, parts) in zip(request.messages, prompt.messages, strict=True):
+        entry = message.model_dump(exclude={"content"}, exclude_none=True)
+        content: Any = [
+            shown[part.index].part if isinstance(part, Embedded) else {"type": "text", "text": part} for part in parts
+        ]
+        if not isinstance(message.content, list):
+            content = None if message.content is None else parts[0]
+        messages.append({**entry, "content": content})
+    body |= {"model": model, "messages": messages, "cache_salt": cache_salt}
+    if request.stream:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+    return body
