@@ -15,9 +15,10 @@ _KINDS = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
 
 
 class StreamOptions(BaseModel):
-    """`stream_options`."""
+    """`stream_options`. Continuous statistics are given only together with the last chunk's."""
 
     include_usage: bool = False
+    continuous_usage_stats: bool = False
 
 
 class ChatRequest(BaseModel):

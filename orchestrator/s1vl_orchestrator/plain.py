@@ -6,10 +6,10 @@ import asyncio
 import logging
 import secrets
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
-from s1vl_orchestrator.api.streams import Channel
 from s1vl_orchestrator.budget import MAX_PIXELS
 from s1vl_orchestrator.chat_requests import ChatRequest, engine_body, pictures_of
 from s1vl_orchestrator.conversation import ShownImage
@@ -23,21 +23,23 @@ from s1vl_orchestrator.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
+Send = Callable[[dict[str, Any] | str], None]
+
 PLAIN_SECONDS = 600.0
 """The openai client's own time limit: the model may think for its whole context in one go."""
 
 
 async def run_plain(
-    request: ChatRequest, place: Place, tools: Tools, arrived: float, *, channel: Channel, held: AsyncExitStack
+    request: ChatRequest, place: Place, tools: Tools, arrived: float, *, send: Send, held: AsyncExitStack
 ) -> dict[str, Any]:
-    """Pass a request on; returns the engine's answer, or {} where it went through the channel.
+    """Pass a request on; returns the engine's answer, or {} where it was streamed.
 
     Args:
         request: Checked; its pictures are taken out of it.
         place: The tenant's clients and paths.
         tools: What all jobs share.
         arrived: `time.monotonic()` of the request's arrival.
-        channel: Where a stream goes.
+        send: Takes the events of a stream.
         held: Has a place of `tools.preparing`; closed as soon as the pictures are out of memory.
 
     Raises:
@@ -54,7 +56,7 @@ async def run_plain(
         body = await _prepare(request, prompt, place, tools, workspace)
         await held.aclose()
         if request.stream:
-            await _relay(request, body, place, until, channel)
+            await _relay(request, body, place, until, send)
             return {}
         return _with_both_names(await place.engine.complete(body, until))
     except TimeoutError as error:
@@ -83,13 +85,13 @@ async def _prepare(
     return engine_body(request, prompt, shown, model=place.config.engine.model, cache_salt=place.names.cache_salt)
 
 
-async def _relay(request: ChatRequest, body: dict[str, Any], place: Place, until: float, channel: Channel) -> None:
+async def _relay(request: ChatRequest, body: dict[str, Any], place: Place, until: float, send: Send) -> None:
     async with asyncio.timeout(until - time.monotonic()), aclosing(place.engine.relay(body, until)) as events:
         async for event in events:
             # The usage is asked for in any case, to be counted, and passed on where the client asked.
             if event.get("choices") or request.include_usage:
-                channel.send(_with_both_names(event))
-    channel.send("[DONE]")
+                send(_with_both_names(event))
+    send("[DONE]")
 
 
 def _with_both_names(answer: dict[str, Any]) -> dict[str, Any]:

@@ -56,7 +56,7 @@ async def chat_completions(request: Request) -> JobResponse:
             if chat.stream:
                 channel.open(_error_event)
             if chat.plain:
-                return await run_plain(chat, tenant.place, service.tools, arrived, channel=channel, held=held)
+                return await run_plain(chat, tenant.place, service.tools, arrived, send=channel.send, held=held)
             return await _think(chat, tenant, service, arrived, channel=channel, held=held)
 
     return JobResponse(request, work)

@@ -226,6 +226,18 @@ def test_a_stream_has_vllms_chunks(engine) -> None:
     assert usage["usage"]["completion_tokens"] > 0
 
 
+def test_a_stream_counts_while_it_is_said(engine) -> None:
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    chunks = read_stream(engine, **scripted(), stream_options=options)
+    counts = [chunk["usage"]["completion_tokens"] for chunk in chunks]
+    assert counts[0] == 0
+    assert counts == sorted(counts)
+    assert counts[-1] == counts[-2] > 2
+    assert {chunk["usage"]["prompt_tokens"] for chunk in chunks} == {chunks[-1]["usage"]["prompt_tokens"]}
+    alone = read_stream(engine, **scripted(), stream_options={"continuous_usage_stats": True})
+    assert not any(chunk.get("usage") for chunk in alone)
+
+
 def test_a_stream_without_its_stop_string_loses_text_at_the_end_of_thinking(engine) -> None:
     chunks = read_stream(engine, **scripted("hello world</think>\n<code>\nprint(1)\n</code>"), stop=["</code>"])
     deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
