@@ -52,7 +52,10 @@ class ClientText:
     def feed(self, piece: str) -> str:
         """Take the next piece; returns what can be shown."""
         text = self._held + piece
-        most = min(len(text), len(self._prefix) - 1)
+        # The end of a prefix, a slash, is not the beginning of the next one.
+        whole = text.rfind(self._prefix)
+        behind = whole + len(self._prefix) if whole >= 0 else 0
+        most = min(len(text) - behind, len(self._prefix) - 1)
         keep = next((size for size in range(most, 0, -1) if self._prefix.startswith(text[-size:])), 0)
         return self._show(text, len(text) - keep)
 
