@@ -29,6 +29,23 @@ log = logging.getLogger(__name__)
 _SANE_ID = re.compile(r"[\w.-]{1,64}")
 _QUIET = {"/healthz", "/readyz", "/metrics", "/internal/tenants"}
 
+_ERROR_FIELDS: dict[str, Any] = {
+    "code": {"type": "string", "enum": [code.value for code in ErrorCode]},
+    "message": {"type": "string"},
+    "details": {"type": "object"},
+}
+_ERROR_SCHEMAS: dict[str, Any] = {
+    name: {
+        "type": "object",
+        "required": ["error"],
+        "properties": {"error": {"type": "object", "required": list(fields), "properties": fields}},
+    }
+    for name, fields in (
+        ("Error", _ERROR_FIELDS),
+        ("OpenAIError", {**_ERROR_FIELDS, "type": {"type": "string"}, "param": {"type": ["string", "null"]}}),
+    )
+}
+
 
 def create_app(service: Service) -> FastAPI:
     """The application for clients."""
@@ -62,6 +79,13 @@ def _finish(app: FastAPI, service: Service) -> FastAPI:
             for model in (ProcessRequest, ChatRequest):
                 body = model.model_json_schema(ref_template="#/components/schemas/{model}")
                 schemas |= body.pop("$defs", {}) | {model.__name__: body}
+            schemas |= _ERROR_SCHEMAS
+            for path, operations in schema["paths"].items():
+                name = "OpenAIError" if path.startswith("/v1/") else "Error"
+                content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
+                for operation in operations.values():
+                    operation["responses"].pop("422", None)  # FastAPI's own; here it is a 400 like any other.
+                    operation["responses"]["default"] = {"description": "An error.", "content": content}
             app.openapi_schema = schema
         return app.openapi_schema
 

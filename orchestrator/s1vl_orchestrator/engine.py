@@ -105,7 +105,7 @@ class EngineClient(EngineHttp):
             # Without it a streamed answer loses text around </think> whenever there are stop strings.
             "include_stop_str_in_output": True,
             "cache_salt": cache_salt,
-            **profile.sampling,
+            **{str(name): value for name, value in profile.sampling.items()},
             **(sampling or {}),
         }
         if code_allowed:

@@ -112,7 +112,6 @@ async def run_job(
         _check_said_something(task, outcome, ready.seconds)
         keep = True
         answer = answers.render(identity, task, outcome, made=cells.made, paths=place.paths, metadata=ready.metadata)
-        teller.done(answer)
     except FAILURES as error:
         raise as_api_error(error, config, len(workspace.input_files)) from error
     finally:
@@ -122,6 +121,7 @@ async def run_job(
     metrics.jobs.labels(place.tenant, outcome.stop_reason.value).inc()
     metrics.job_turns.observe(len(task.turns))
     metrics.job_seconds.observe(time.monotonic() - arrived)
+    teller.done(answer)
     log.info("job done: %s after %d turns %s", outcome.stop_reason.value, len(task.turns), outcome.detail)
     return answer
 

@@ -16,7 +16,7 @@ from s1vl_orchestrator.chat import ChatAnswer, check_answered
 from s1vl_orchestrator.chat_requests import PLAIN_SUFFIX, ChatRequest, check, to_job
 from s1vl_orchestrator.config import Engine
 from s1vl_orchestrator.errors import ApiError, ErrorCode
-from s1vl_orchestrator.events import Event
+from s1vl_orchestrator.events import Event, EventName
 from s1vl_orchestrator.jobs import run_job
 from s1vl_orchestrator.loop import StopReason
 from s1vl_orchestrator.plain import run_plain
@@ -69,6 +69,8 @@ async def _think(
     answer = ChatAnswer(chat, int(time.time()), f"chatcmpl-{secrets.token_hex(12)}")
 
     def tell(event: Event) -> None:
+        if event.name is EventName.DONE:
+            check_answered(event.data)
         for chunk in answer.chunks(event):
             channel.send(chunk)
 
@@ -77,7 +79,6 @@ async def _think(
     result = await run_job(job, tenant.place, service.tools, arrived, listen=tell, shown=channel.opened, held=held)
     if result["stop_reason"] == StopReason.SANDBOX_UNAVAILABLE:
         tenant.recheck()
-    check_answered(result)
     channel.send("[DONE]")
     return answer.whole(result)
 

@@ -404,9 +404,17 @@ async def test_an_engine_that_breaks_in_the_middle_of_a_stream(
     world.assert_clean()
 
 
-async def test_an_engine_that_fails_before_any_answer_can_be_asked_again(world: World) -> None:
+async def test_an_engine_that_fails_before_any_answer_can_be_asked_again(world: World, client: AsyncOpenAI) -> None:
     world.engine.script = ["thinking <code>\nprint(1)\n</code>", Fail(500, "boom")]
     check(await post(world, {}), ErrorCode.ENGINE_UNAVAILABLE)
+    world.engine.script = ["thinking <code>\nprint(1)\n</code>", Fail(500, "boom")]
+    stream = await client.chat.completions.create(model=MODEL, messages=user(), stream=True)
+    finishes = []
+    with pytest.raises(openai.APIError) as caught:
+        async for chunk in stream:
+            finishes += [choice.finish_reason for choice in chunk.choices if choice.finish_reason]
+    assert caught.value.code == "engine_unavailable"
+    assert finishes == []
 
 
 async def test_an_answer_that_was_not_reached(world: World, client: AsyncOpenAI) -> None:
@@ -535,4 +543,7 @@ async def test_openapi_has_the_endpoints(world: World) -> None:
     assert schema["components"]["schemas"]["ChatRequest"]["properties"]["thinking_with_images"]
     content = schema["paths"]["/v1/chat/completions"]["post"]["responses"]["200"]["content"]
     assert set(content) == {"application/json", "text/event-stream"}
-    assert schema["paths"]["/process"]["post"]["parameters"][0]["name"] == "stream"
+    process = schema["paths"]["/process"]["post"]
+    assert process["parameters"][0]["name"] == "stream"
+    assert set(process["responses"]) == {"200", "default"}
+    assert process["responses"]["default"]["content"]["application/json"]["schema"]["$ref"].endswith("/Error")
