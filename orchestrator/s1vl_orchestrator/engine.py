@@ -61,7 +61,13 @@ class Said:
 
 
 class EngineClient(EngineHttp):
-    """Asks one engine. Holds no state of a job."""
+    """Asks one engine. Holds no state of a job.
+
+    Attributes:
+        takes_uuids: It takes pictures that it has seen by their `uuid` alone; set to False when it turns out not to.
+    """
+
+    takes_uuids = True
 
     async def ask(
         self,

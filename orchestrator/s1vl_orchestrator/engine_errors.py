@@ -10,6 +10,7 @@ import httpx
 
 _RETRIED = {429, 502, 503, 504}
 _TOO_MANY_IMAGES = re.compile(r"at most \d+ image", re.IGNORECASE)
+_CACHE_MISS = re.compile(r"cache miss", re.IGNORECASE)
 _TOO_LONG = re.compile(
     r"maximum context length|max_model_len|maximum model length|exceeds? .*context|context length .*exceed",
     re.IGNORECASE,
@@ -31,6 +32,10 @@ class EngineRefusedError(EngineUnavailableError):
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class CacheMissError(EngineRefusedError):
+    """A picture was named by its `uuid` alone, and the engine does not have it (any more)."""
 
 
 class TooManyImagesError(Exception):
@@ -91,7 +96,7 @@ def failure_of(answer: httpx.Response) -> Exception:
             return TooManyImagesError(message)
         if _TOO_LONG.search(message):
             return ContextFullError(message)
-        return EngineRefusedError(said, message)
+        return (CacheMissError if _CACHE_MISS.search(message) else EngineRefusedError)(said, message)
     # A draining vLLM answers 500 with this text while its /health is still 200.
     if status in _RETRIED or "cannot schedule new futures" in message:
         wait = answer.headers.get("retry-after", "")

@@ -13,13 +13,13 @@ from typing import Any
 from s1vl_orchestrator import answers
 from s1vl_orchestrator.cells import JobCells, init_code
 from s1vl_orchestrator.config import Config
-from s1vl_orchestrator.conversation import Conversation
-from s1vl_orchestrator.engine import EngineClient, Said
+from s1vl_orchestrator.engine import EngineClient
 from s1vl_orchestrator.engine_errors import ContextFullError, EngineUnavailableError, TooManyImagesError
 from s1vl_orchestrator.errors import ApiError, ErrorCode
 from s1vl_orchestrator.events import Listener
 from s1vl_orchestrator.images import Workers
 from s1vl_orchestrator.loop import Outcome, Result, Task, think
+from s1vl_orchestrator.mind import EngineMind
 from s1vl_orchestrator.paths import TenantPaths
 from s1vl_orchestrator.prepare import prepare
 from s1vl_orchestrator.requests import JobRequest
@@ -108,7 +108,9 @@ async def run_job(
             cell_seconds=config.sandbox.execution_timeout_seconds,
         )
         teller = Teller(listen, place.paths)
-        outcome = await think(task, _EngineMind(place, workspace, task, teller, shown), _JobHands(cells, teller))
+        salt = place.names.cache_salt
+        mind = EngineMind(place.engine, workspace, task, teller, cache_salt=salt, shown=shown)
+        outcome = await think(task, mind, _JobHands(cells, teller))
         _check_said_something(task, outcome, ready.seconds)
         keep = True
         answer = answers.render(identity, task, outcome, made=cells.made, paths=place.paths, metadata=ready.metadata)
@@ -151,34 +153,6 @@ def as_api_error(error: Exception, config: Config, images: int) -> ApiError:
             return ApiError(ErrorCode.STORAGE_UNAVAILABLE, message, retry_after=10)
         case _:
             return ApiError(ErrorCode.ENGINE_UNAVAILABLE, f"The engine does not answer: {error}.", retry_after=5)
-
-
-@dataclass(frozen=True)
-class _EngineMind:
-    place: Place
-    workspace: Workspace
-    task: Task
-    teller: Teller
-    shown: bool
-
-    async def __call__(self, conversation: Conversation, max_tokens: int, until: float, *, code_allowed: bool) -> Said:
-        missing = await self.workspace.missing_copies()
-        if missing:
-            raise FileNotFoundError(2, "the engine's copies of the pictures are gone", str(missing[0]))
-        self.teller.next_turn()
-        said = await self.place.engine.ask(
-            conversation.messages,
-            self.task.profile,
-            max_tokens=max_tokens,
-            until=until,
-            cache_salt=self.place.names.cache_salt,
-            code_allowed=code_allowed,
-            sampling=self.task.sampling,
-            hear=self.teller.hear,
-            shown=self.shown,
-        )
-        self.teller.end_turn()
-        return said
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,8 @@ class FakeEngine:
     finish: str = "stop"
     prompt_tokens: int = 1000
     counts_while_streaming: bool = True
+    known: set[str] = field(default_factory=set)
+    unknown_picture: str = "Cache miss for image at index 0 but data is not provided."
 
     def app(self) -> FastAPI:
         app = FastAPI()
@@ -93,6 +95,11 @@ class FakeEngine:
         async def chat(request: Request) -> Any:
             body = await request.json()
             self.requests.append(body)
+            for part in _pictures(body["messages"]):
+                if part["image_url"] is None and part["uuid"] not in self.known:
+                    error = {"message": self.unknown_picture, "type": "BadRequestError", "param": None, "code": 400}
+                    return JSONResponse({"error": error}, 400)
+                self.known.add(part.get("uuid", ""))
             step = self.script.pop(0) if len(self.script) > 1 else self.script[0]
             if isinstance(step, Fail) and step.status > 0:
                 error = {"message": step.message, "type": "X", "param": None, "code": step.status}
@@ -157,6 +164,11 @@ class FakeEngine:
             yield b"data: [DONE]\n\n"
         finally:
             self.aborted += not done
+
+
+def _pictures(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    contents = [message["content"] for message in messages if isinstance(message["content"], list)]
+    return [part for content in contents for part in content if part["type"] == "image_url"]
 
 
 _WORKER = r"""

@@ -98,12 +98,42 @@ async def test_the_prompt_that_the_engine_gets(world: World) -> None:
     assert "shown to you at 1856x1376" in first["messages"][1]["content"][-1]["text"]
     assert len(part["uuid"]) == 32
     # Append-only, thinking inlined, result as role tool.
-    assert second["messages"][: len(first["messages"])] == first["messages"]
+    known = json.loads(json.dumps(first["messages"]))
+    next(p for p in known[1]["content"] if p["type"] == "image_url")["image_url"] = None
+    assert second["messages"][: len(known)] == known
     assistant, tool = second["messages"][len(first["messages"]) :]
     assert assistant["content"].startswith("<think>\nI look.\n</think>\n\n<code>")
     assert tool["role"] == "tool"
     assert [p["type"] for p in tool["content"]] == ["text", "text", "image_url", "text"]
     assert first["cache_salt"] == second["cache_salt"]
+
+
+def sent_whole(request: dict[str, Any]) -> list[bool]:
+    """For each picture of a prompt, whether it was sent (True) or only named."""
+    parts = [p for m in request["messages"] if isinstance(m["content"], list) for p in m["content"]]
+    return [p["image_url"] is not None for p in parts if p["type"] == "image_url"]
+
+
+async def test_pictures_are_sent_once(world: World) -> None:
+    more = code("image_1.resize((70, 70)).save(output_dir + '/more.png')")
+    world.engine.script = [code(CROP), more, final("red")]
+    await world.answer(text(), paths=[world.put("x.png", png(size=(400, 300)))])
+    assert [sent_whole(request) for request in world.engine.requests] == [[True], [False, True], [False, False, True]]
+
+
+@pytest.mark.parametrize("message", ["Cache miss for image at index 0 but data is not provided.", "image_url: no null"])
+async def test_pictures_that_the_engine_does_not_have_are_sent_again(world: World, message: str) -> None:
+    """It forgot them, or another replica answers. A version that does not take names is not tried again."""
+    world.engine.unknown_picture = message
+
+    def forget(_: Any) -> str:
+        world.engine.known.clear()
+        return code("print(1)")
+
+    world.engine.script = [forget, code("print(2)"), final("red")]
+    assert (await world.answer(text(), image(png())))["answer"] == "red"
+    last = message.startswith("Cache miss")
+    assert [sent_whole(r) for r in world.engine.requests] == [[True], [False], [True], [not last]]
 
 
 async def test_tenants_get_different_names_in_the_engine(world: World) -> None:
