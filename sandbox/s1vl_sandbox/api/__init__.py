@@ -6,7 +6,11 @@ from fastapi import APIRouter
 
 from s1vl_sandbox.api import code, files, folders, jupyter, left_out, sandbox
 
-router = APIRouter(prefix="/v1")
-for part in (jupyter, code, files, folders, sandbox, left_out):
-    # The last one answers everything that the others do not know.
-    router.include_router(part.router)
+_v1 = APIRouter(prefix="/v1")
+for part in (jupyter, code, files, folders, sandbox):
+    _v1.include_router(part.router)
+
+router = APIRouter()
+router.include_router(_v1)
+# The last: it answers everything that the others, and the application before them, do not know.
+router.include_router(left_out.router)

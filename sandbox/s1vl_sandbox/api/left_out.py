@@ -11,13 +11,16 @@ _PYTHON_ONLY = "run Python with POST /v1/jupyter/execute"
 _NO_BROWSER = "there is no browser and no display: make pictures in a cell and read them from its outputs"
 _IN_A_CELL = "in a cell of POST /v1/jupyter/execute"
 
-# By the beginning of the path below /v1/; the longest that fits counts.
+# By the beginning of the path, /v1/ left away; the longest that fits counts.
 HINTS = {
     "browser": _NO_BROWSER,
-    "captcha": _NO_BROWSER,
+    "cdp": _NO_BROWSER,
     "display": _NO_BROWSER,
-    "page": _NO_BROWSER,
     "vnc": _NO_BROWSER,
+    "code-server": f"there is no editor: {_PYTHON_ONLY}",
+    "jupyter": f"there is no notebook server: {_PYTHON_ONLY}",
+    "terminal": f"there is no shell service: start programs with subprocess {_IN_A_CELL}",
+    "v2": "only version 1 is spoken: the same below /v1/",
     "shell": f"there is no shell service: start programs with subprocess {_IN_A_CELL}",
     "bash": f"there is no shell service: start programs with subprocess {_IN_A_CELL}",
     "nodejs": f"there is no Node.js: {_PYTHON_ONLY}",
@@ -45,11 +48,11 @@ router = APIRouter()
 @router.api_route("/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False)
 async def unknown(path: str) -> Envelope:
     """Everything of AIO Sandbox that is left out."""
-    raise RequestRefusedError(404, f"/v1/{path[:200]} is not part of this sandbox", hint_for(path))
+    raise RequestRefusedError(404, f"/{path[:200]} is not part of this sandbox", hint_for(path))
 
 
 def hint_for(path: str) -> str:
-    """What to use instead of a path below ``/v1/``."""
-    parts = path.strip("/").split("/")
+    """What to use instead of a path."""
+    parts = path.strip("/").removeprefix("v1/").split("/")
     beginnings = ("/".join(parts[:length]) for length in range(len(parts), 0, -1))
     return next((HINTS[beginning] for beginning in beginnings if beginning in HINTS), _OTHERWISE)

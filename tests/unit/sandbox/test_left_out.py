@@ -10,11 +10,15 @@ from s1vl_sandbox.api.left_out import hint_for
 @pytest.mark.parametrize(
     ("path", "part"),
     [
-        ("shell/exec", "subprocess"),
+        ("v1/shell/exec", "subprocess"),
+        ("mcp", "no MCP servers"),
+        ("vnc/index.html", "no browser"),
+        ("tickets", "X-AIO-API-Key"),
+        ("jupyter/lab", "/v1/jupyter/execute"),
         ("bash/sessions/1/close", "subprocess"),
         ("browser/page/click", "no browser"),
-        ("mcp", "no MCP servers"),
-        ("nodejs/execute", "no Node.js"),
+        ("v1/mcp", "no MCP servers"),
+        ("v1/nodejs/execute", "no Node.js"),
         ("file/watch/1/poll", "/v1/file/list"),
         ("file/grep", "/v1/jupyter/execute"),
         ("sandbox/packages/nodejs", "/v1/sandbox/packages/python"),

@@ -235,6 +235,8 @@ async def test_downloads(service: Service, folder: str) -> None:
         assert (part.status_code, part.content) == (206, b"234")
         head = await http.head("/v1/file/download", params=params)
         assert (head.content, head.headers["content-length"]) == (b"", "10")
+        for query in (f"{folder}/..%2f..%2fx", f"{folder}/%2e%2e/x", f"{folder}%2f..", f"{folder}/x%00"):
+            assert (await http.get(f"/v1/file/download?path={query}")).status_code == 400
         for path, status in (("/etc/passwd", 403), ("relative", 400), (folder, 400), (f"{folder}/../x", 400)):
             refused = await http.get("/v1/file/download", params={"path": path})
             assert (refused.status_code, refused.json()["success"]) == (status, False)

@@ -63,6 +63,18 @@ async def test_what_is_left_out_is_404_with_a_hint(
     assert part in answer["hint"]
 
 
+@only_ours("it has all of these")
+@pytest.mark.parametrize(
+    "path", ["/vnc/index.html", "/mcp", "/tickets", "/cdp/json/version", "/v1/sandbox/observe/live"]
+)
+async def test_pages_that_are_left_out_are_404_with_a_hint(service: Service, path: str) -> None:
+    async with httpx.AsyncClient(base_url=service.url, headers=service.headers, timeout=60) as http:
+        for answer in (await http.get(path), await http.post(path)):
+            assert answer.status_code == 404
+            assert answer.json()["success"] is False
+            assert answer.json()["hint"]
+
+
 @pytest.mark.parametrize(
     ("headers", "params", "allowed"),
     [
