@@ -14,4 +14,4 @@ TRIALS: tuple[tuple[Case, Session], ...] = tuple((case, session) for case in CAS
 def trial_id(trial: tuple[Case, Session]) -> str:
     """For pytest."""
     case, session = trial
-    return f"{case.name}, {session.value}".replace(" ", "-")
+    return f"{case.name} ({session.value})"

@@ -9,7 +9,7 @@ _SEND = (
     "def send(frames):\n"
     "    kernel.iopub_thread.socket.send_multipart(frames)\n"
     "def later(work):\n"
-    "    kernel.iopub_thread.schedule(work); time.sleep(0.2)\n"
+    "    kernel.iopub_thread.schedule(work); time.sleep(0.05)\n"
 )
 
 CASES = (
@@ -75,7 +75,7 @@ CASES = (
     Case(
         "huge exception text",
         "the answer is cut",
-        "raise ValueError('x' * 2**28)",
+        "raise ValueError('x' * 2**24)",
         ERROR,
         ("ValueError",),
         timeout=20,
@@ -83,7 +83,7 @@ CASES = (
     Case(
         "huge traceback",
         "the answer is cut",
-        "def f(n):\n    if n == 0: raise KeyError('deep' * 2**16)\n    f(n - 1)\nf(900)",
+        "def f(n):\n    if n == 0: raise KeyError('deep' * 2**14)\n    f(n - 1)\nf(300)",
         ERROR,
         ("KeyError",),
         timeout=20,

@@ -105,7 +105,7 @@ CASES = (
     Case(
         "many small files",
         "they go with the session",
-        "for n in range(20000):\n    with open(f'f{n}', 'wb') as file:\n        file.write(b'x')\nprint(T['done'])",
+        "for n in range(5000):\n    with open(f'f{n}', 'wb') as file:\n        file.write(b'x')\nprint(T['done'])",
         timeout=60,
     ),
     Case(
