@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from s1vl_orchestrator.conversation import ShownImage
 from s1vl_orchestrator.errors import ApiError, ErrorCode
-from s1vl_orchestrator.requests import MAX_MESSAGES, Embedded, JobRequest, Part, Prompt, parts_of, to_prompt
+from s1vl_orchestrator.requests import MAX_MESSAGES, Embedded, JobRequest, Part, Prompt, parts_of, printable, to_prompt
 
 PLAIN_SUFFIX = ":reasoning"
 """After the model's name: the same as `"thinking_with_images": false`, for clients that can only name a model."""
@@ -106,6 +106,11 @@ class ChatRequest(BaseModel):
     frequency_penalty: float | None = None
     repetition_penalty: float | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _can_be_passed_on(cls, value: Any) -> Any:
+        return _printable(value)
+
     @property
     def plain(self) -> bool:
         """The request is for the engine alone."""
@@ -131,6 +136,19 @@ class ChatRequest(BaseModel):
     @staticmethod
     def _has_image(message: ChatMessage) -> bool:
         return isinstance(message.content, list) and any(part.type == "image_url" for part in message.content)
+
+
+def _printable(value: Any) -> Any:
+    """Texts that UTF-8 can carry, in a JSON value of any form."""
+    match value:
+        case str():
+            return value if value.isascii() else printable(value)
+        case list():
+            return [_printable(item) for item in value]
+        case dict():
+            return {_printable(name): _printable(item) for name, item in value.items()}
+        case _:
+            return value
 
 
 def check(request: ChatRequest, model: str) -> None:

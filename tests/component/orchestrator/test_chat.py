@@ -314,6 +314,21 @@ async def test_plain_conversations_with_tools(world: World, client: AsyncOpenAI)
     assert (sent["tools"], sent["tool_choice"]) == (tools, "auto")
 
 
+@pytest.mark.parametrize("mode", [{}, PLAIN])
+async def test_text_that_utf8_does_not_have(world: World, mode: dict[str, Any]) -> None:
+    body = {"model": MODEL, "messages": user(image(png()), text("a \ud800 b")), "user": "\udfff", **mode}
+    if mode:
+        body["tools"] = [{"type": "function", "function": {"name": "\ud800", "\ud801": 1}}]
+    raw = json.dumps(body).encode()
+    assert (await world.http.post("/v1/chat/completions", content=raw)).status_code == 200
+    assert "a ? b" in json.dumps(world.engine.requests[0])
+
+
+async def test_nesting_without_end(world: World) -> None:
+    raw = b'{"model": "x", "messages": [], "tools": ' + b"[" * 700 + b"]" * 700 + b"}"
+    check(await world.http.post("/v1/chat/completions", content=raw), ErrorCode.INVALID_REQUEST)
+
+
 @pytest.mark.parametrize("name", sorted(REFUSED))
 @pytest.mark.parametrize("mode", [{}, PLAIN])
 async def test_fields_that_reach_too_far(world: World, name: str, mode: dict[str, Any]) -> None:

@@ -86,6 +86,10 @@ async def test_a_job_streamed_and_not(world: World, simulator: httpx.AsyncClient
         assert result["usage"]["prompt_tokens"] == sum(request["prompt_tokens"] for request in mine)
         assert result["usage"]["completion_tokens"] == sum(request["completion_tokens"] for request in mine)
         assert all(turn["engine"]["counted_by"] == "engine" for turn in result["turns"])
+        # Each picture once, then by name.
+        kinds = [[picture["kind"] for picture in request["images"]] for request in mine]
+        assert kinds[0] == ["file"]
+        assert all(known == "uuid" for later in kinds[1:] for known in later[:1])
     # The engine was never left open, and stopped by itself at the end of code.
     assert all(request["finish_reason"] == "stop" for request in seen)
 
