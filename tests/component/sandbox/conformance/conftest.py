@@ -2,7 +2,7 @@
 
 By default that is ours. With `AIO_URL` set (and `AIO_API_KEY`, if it wants one) the same tests run against that one:
 
-    docker run -d -p 8080:8080 -e SANDBOX_API_KEY=secret ghcr.io/agent-infra/sandbox:1.11.0
+    docker run -d -p 8080:8080 -e SANDBOX_API_KEY=secret AIO_SANDBOX_IMAGE
     AIO_URL=http://127.0.0.1:8080 AIO_API_KEY=secret python -m pytest tests/component/sandbox/conformance
 
 What only ours does is marked `only_ours`, with the reason.
