@@ -6,16 +6,30 @@ caches, its files or its host. Fields that nobody knows are ignored, as vLLM doe
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from s1vl_orchestrator.conversation import ShownImage
 from s1vl_orchestrator.errors import ApiError, ErrorCode
-from s1vl_orchestrator.requests import MAX_MESSAGES, Embedded, JobRequest, Part, Prompt, parts_of, printable, to_prompt
+from s1vl_orchestrator.requests import (
+    MAX_MESSAGES,
+    Embedded,
+    ImagePart,
+    JobRequest,
+    Part,
+    Prompt,
+    check_text,
+    parts_of,
+    printable,
+    to_prompt,
+)
 
 PLAIN_SUFFIX = ":reasoning"
 """After the model's name: the same as `"thinking_with_images": false`, for clients that can only name a model."""
+
+MAX_BYTES = 4 * 1024 * 1024
+"""All but the pictures: what makes work for an engine that all tenants share (tools, grammars, texts)."""
 
 REFUSED = {
     "cache_salt": "the tenant's own is used",
@@ -95,7 +109,9 @@ class ChatRequest(BaseModel):
         description="Bounds the final answer, not the thinking before it, when thinking with images.",
     )
     max_completion_tokens: int | None = Field(default=None, ge=1, description="As max_tokens, and before it.")
-    stop: str | list[str] | None = Field(default=None, description="Ends the final answer.")
+    stop: str | Annotated[list[str], Field(max_length=16)] | None = Field(
+        default=None, description="Ends the final answer."
+    )
     n: int | None = Field(default=None, ge=1, le=8, description="1 when thinking with images.")
     temperature: float | None = Field(default=None, ge=0)
     top_p: float | None = Field(default=None, gt=0, le=1)
@@ -151,12 +167,26 @@ def _printable(value: Any) -> Any:
             return value
 
 
-def check(request: ChatRequest, model: str) -> None:
+def check(request: ChatRequest, model: str, size: int) -> None:
     """Refuse what is not taken.
 
+    Args:
+        request: The client's.
+        model: The name of the model.
+        size: Bytes of its body.
+
     Raises:
-        ApiError: `model_not_found` or `not_supported`.
+        ApiError: `model_not_found`, `not_supported`, or `body_too_large` for too much besides the pictures.
     """
+    contents = [message.content for message in request.messages if isinstance(message.content, list)]
+    urls = [part.image_url for parts in contents for part in parts if isinstance(part, ImagePart)]
+    size -= sum(len(url if isinstance(url, str) else url.url) for url in urls)
+    if size > MAX_BYTES:
+        raise ApiError(
+            ErrorCode.BODY_TOO_LARGE,
+            f"The body has {size} bytes besides its pictures; {MAX_BYTES} are taken.",
+            {"limit_bytes": MAX_BYTES},
+        )
     if request.model.removesuffix(PLAIN_SUFFIX) != model:
         raise ApiError(
             ErrorCode.MODEL_NOT_FOUND,
@@ -201,9 +231,14 @@ def to_job(request: ChatRequest) -> JobRequest:
 
 
 def pictures_of(request: ChatRequest) -> Prompt:
-    """Take the pictures of a plain request out of it, in order, and note their places."""
+    """Take the pictures of a plain request out of it, in order, and note their places.
+
+    Raises:
+        ApiError: `prompt_too_long`.
+    """
     embedded: list[str] = []
     prompt = Prompt([(m.role, parts_of(m.content or "", embedded)) for m in request.messages], embedded, [])
+    check_text(prompt.messages)
     for message in request.messages:
         message.content = [] if isinstance(message.content, list) else message.content
     return prompt

@@ -165,20 +165,26 @@ def to_prompt(conversation: Sequence[tuple[str, str | list[Part]]], paths: list[
     messages = [(role, parts_of(content, embedded)) for role, content in conversation]
     if messages[-1][0] != "user":
         raise ApiError(ErrorCode.INVALID_REQUEST, "The last message must be the user's.")
-    texts = [part for _, content in messages for part in content if isinstance(part, str)]
-    if not any(text.strip() for text in texts):
+    if not check_text(messages):
         raise ApiError(ErrorCode.INVALID_REQUEST, "There is no text in messages.")
-    if sum(map(len, texts)) > MAX_TEXT_CHARS:
-        raise ApiError(
-            ErrorCode.PROMPT_TOO_LONG,
-            f"messages have {sum(map(len, texts))} characters of text; {MAX_TEXT_CHARS} are taken.",
-            {"characters": sum(map(len, texts)), "limit": MAX_TEXT_CHARS},
-        )
     if not embedded and not paths:
         raise ApiError(
             ErrorCode.NO_IMAGE, "There is no picture: embed one as image_url or name one in image_path_list."
         )
     return Prompt(messages, embedded, list(paths))
+
+
+def check_text(messages: list[tuple[str, list[str | Embedded]]]) -> bool:
+    """Whether there is any text. Raises ApiError `prompt_too_long` for more than any model reads."""
+    texts = [part for _, content in messages for part in content if isinstance(part, str)]
+    characters = sum(map(len, texts))
+    if characters > MAX_TEXT_CHARS:
+        raise ApiError(
+            ErrorCode.PROMPT_TOO_LONG,
+            f"messages have {characters} characters of text; {MAX_TEXT_CHARS} are taken.",
+            {"characters": characters, "limit": MAX_TEXT_CHARS},
+        )
+    return any(text.strip() for text in texts)
 
 
 def named_path(url: str) -> str | None:

@@ -51,8 +51,7 @@ async def chat_completions(request: Request) -> JobResponse:
     async def work(channel: Channel) -> dict[str, Any]:
         async with place_for(request, service, channel, gated=False) as (tenant, body), AsyncExitStack() as held:
             await held.enter_async_context(service.tools.preparing)
-            chat = await service.workers.run(_read, body)
-            check(chat, tenant.place.config.engine.model)
+            chat = await service.workers.run(_read, body, tenant.place.config.engine.model)
             if chat.stream:
                 channel.open(_error_event)
             if chat.plain:
@@ -120,9 +119,12 @@ def _models(engine: Engine, service: Service) -> list[dict[str, Any]]:
     return [{"id": name, **common} for name in (engine.model, engine.model + PLAIN_SUFFIX)]
 
 
-def _read(body: IO[bytes]) -> ChatRequest:
+def _read(body: IO[bytes], model: str) -> ChatRequest:
     with body:
-        return parse_body(body.read(), ChatRequest)
+        raw = body.read()
+    request = parse_body(raw, ChatRequest)
+    check(request, model, len(raw))
+    return request
 
 
 def _error_event(error: ApiError) -> tuple[str, dict[str, Any]]:

@@ -367,6 +367,9 @@ async def test_what_only_plain_reasoning_does(world: World, extra: dict[str, Any
         ({"messages": user(*[image(png())] * 16, text())}, ErrorCode.TOO_MANY_IMAGES),
         ({"messages": user(*[image(png())] * 16, text()), **PLAIN}, ErrorCode.TOO_MANY_IMAGES),
         ({"messages": user(image(png()), text("x " * 60_000))}, ErrorCode.PROMPT_TOO_LONG),
+        ({"messages": user(text("x" * 400_001))}, ErrorCode.PROMPT_TOO_LONG),
+        ({"stop": ["x"] * 17}, ErrorCode.INVALID_REQUEST),
+        ({"structured_outputs": {"regex": "x" * 4_200_000}, **PLAIN}, ErrorCode.BODY_TOO_LARGE),
     ],
 )
 async def test_bad_requests(world: World, extra: dict[str, Any], expected: ErrorCode) -> None:
