@@ -15,6 +15,10 @@ MAX_ASPECT = 200
 IMAGE_MARKS = 2
 """Tokens around each image."""
 
+ANSWER_SECONDS = 45.0
+"""Time kept back for the final answer; of a short deadline at most `ANSWER_SHARE`."""
+ANSWER_SHARE = 0.3
+
 MESSAGE_TOKENS = 8
 """Upper bound of what the chat template adds around one message."""
 
@@ -33,8 +37,9 @@ def smart_resize(
     """
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise AspectTooExtremeError(f"the aspect ratio of {width}x{height} px is over {MAX_ASPECT}")
-    new_width = max(SIDE, round(width / SIDE) * SIDE)
-    new_height = max(SIDE, round(height / SIDE) * SIDE)
+    # A side of less than half a patch becomes 0 here, as in the processor, and then grows to the least size.
+    new_width = round(width / SIDE) * SIDE
+    new_height = round(height / SIDE) * SIDE
     if new_width * new_height > max_pixels:
         scale = math.sqrt(width * height / max_pixels)
         new_width = max(SIDE, math.floor(width / scale / SIDE) * SIDE)
@@ -60,6 +65,11 @@ def text_tokens(text: str) -> int:
     """
     digits = sum(character.isdigit() for character in text)
     return (len(text.encode(errors="replace")) - digits) // 3 + digits + 1
+
+
+def thinking_seconds(deadline: float) -> float:
+    """Seconds of a deadline in which the model may think and run code; the rest is for its final answer."""
+    return deadline - min(ANSWER_SECONDS, deadline * ANSWER_SHARE)
 
 
 @dataclass(frozen=True)

@@ -165,8 +165,8 @@ def _state(cell: Cell, seconds: int, timeout_text: str, lost_text: str) -> list[
     return [lost_text] if cell.status == "lost" or cell.state_lost else []
 
 
-def init_code(image_paths: list[str], output_dir: str) -> str:
-    """The cell that runs before a job's first one: the names that the prompt promises (and relatives' names too)."""
+def init_code(image_paths: list[str], output_dir: str, profile: Profile) -> str:
+    """The cell that runs before a job's first one: the names that the prompt promises."""
     return f"""
 import os
 image_paths = {image_paths!r}
@@ -182,7 +182,7 @@ try:
 except ImportError:
     pass
 else:
-    for _number, _path in enumerate(image_paths, 1):
-        globals()[f"image_{{_number}}"] = _Image.open(_path)
+    for _name, _index in {profile.variables(len(image_paths))!r}:
+        globals()[_name] = _Image.open(image_paths[_index])
 del _file, _path
 """

@@ -1,7 +1,7 @@
 """The prompt of a job as it grows: messages, what they cost, and how to make room. Pure.
 
 Prompts are append-only, so that each begins with the tokens of the one before and the engine's prefix cache holds;
-only `drop_oldest` breaks that, when there is no room otherwise.
+only `drop_oldest` breaks that, when there is no room otherwise for the final answer.
 """
 
 from __future__ import annotations
@@ -78,12 +78,19 @@ class Conversation:
             self.tokens = prompt + completion + 2 * MESSAGE_TOKENS
 
     def add_result(self, text: str, images: list[ShownImage], captions: list[str]) -> None:
-        """Add the result of a cell, or a word of the loop's own, in the profile's wrapper."""
-        parts: list[str | ShownImage] = [f"{self._profile.result_open}{text}"]
+        """Add the result of a cell in the profile's wrapper."""
+        profile = self._profile
+        before = profile.result_images if images else ""
+        parts: list[str | ShownImage] = [profile.result_open + profile.result_text.format(text=text) + before]
         for image, caption in zip(images, captions, strict=True):
             parts += [f"\n{caption}\n", image]
-        parts.append(self._profile.result_close)
-        self._add(self._profile.result_role, parts, made=True)
+        parts.append(profile.result_close)
+        self._add(profile.result_role, parts, made=True)
+
+    def add_word(self, text: str) -> None:
+        """Add a word of the loop's own, where the model looks for results."""
+        profile = self._profile
+        self._add(profile.result_role, [f"{profile.result_open}{text}{profile.result_close}"], made=True)
 
     def drop_oldest(self) -> bool:
         """Replace the oldest picture made on the way by a note; returns False when there is none."""

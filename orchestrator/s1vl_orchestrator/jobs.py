@@ -98,7 +98,8 @@ async def run_job(
         output = place.paths.to_sandbox(workspace.output)
         life = ready.seconds + SESSION_SLACK_SECONDS
         grants = Grants(output, (*ready.files, place.paths.to_sandbox(workspace.folder)))
-        kernel = JobKernel(place.sandbox, place.sweeper, init_code(ready.files, output), grants, life)
+        init = init_code(ready.files, output, task.profile)
+        kernel = JobKernel(place.sandbox, place.sweeper, init, grants, life)
         cells = JobCells(
             kernel,
             workspace,

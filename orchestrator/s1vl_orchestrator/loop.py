@@ -80,6 +80,7 @@ class Task:
         think_until: Ordinary turns and cells end here, which leaves time for the final answer.
         answer_until: The final answer ends here.
         sampling: In place of the profile's, name by name.
+        images_full: The last result had more pictures than there was room for.
     """
 
     conversation: Conversation
@@ -89,6 +90,7 @@ class Task:
     think_until: float
     answer_until: float
     sampling: dict[str, Any] = field(default_factory=dict)
+    images_full: bool = False
     turns: list[Turn] = field(default_factory=list)
 
 
@@ -187,7 +189,7 @@ async def _act(task: Task, turn: Turn, patience: _Patience, hands: Hands) -> Out
             patience.repeated += 1
             if patience.repeated > 1:
                 return _REPEATED
-            task.conversation.add_result(texts.repeated, [], [])
+            task.conversation.add_word(texts.repeated)
         case Code(source):
             patience.seen.add(source.strip())
             patience.malformed = 0
@@ -203,7 +205,7 @@ async def _act(task: Task, turn: Turn, patience: _Patience, hands: Hands) -> Out
             patience.malformed += 1
             if patience.malformed > 1:
                 return _MALFORMED
-            task.conversation.add_result(texts.malformed.format(why=why), [], [])
+            task.conversation.add_word(texts.malformed.format(why=why))
     return None
 
 
@@ -221,7 +223,7 @@ def _run_out(task: Task) -> _Force | None:
         return _NO_TIME
     if len(task.turns) >= task.max_turns:
         return _NO_TURNS
-    if task.turns and not task.budget.turn_tokens(task.conversation.tokens):
+    if task.images_full or (task.turns and not task.budget.turn_tokens(task.conversation.tokens)):
         return _NO_ROOM
     return None
 
@@ -236,9 +238,12 @@ def _remember(task: Task, said: Said, forced: str = "") -> Turn:
 
 
 def _show(task: Task, result: Result) -> None:
-    """Add a result; when its pictures are too many, the oldest ones made before give way."""
+    """Add a result. When its pictures are too many, the oldest ones made before give way, and it is the last result."""
     conversation = task.conversation
-    while conversation.image_count + len(result.images) > task.budget.images and conversation.drop_oldest():
+    most = task.budget.images - len(result.images)
+    # To go on would rewrite the whole prompt once more for every further result.
+    task.images_full = conversation.image_count > most
+    while conversation.image_count > most and conversation.drop_oldest():
         pass
     free = max(0, task.budget.images - conversation.image_count)
     text = result.text
@@ -251,7 +256,7 @@ async def _answer_now(task: Task, mind: Mind, force: _Force) -> Outcome:
     """The last turn: no more code, no stop strings, and a little time kept back for it."""
     conversation = task.conversation
     if task.turns or force is not _NO_TIME:
-        conversation.add_result(task.profile.texts.answer_now.format(why=force.why), [], [])
+        conversation.add_word(task.profile.texts.answer_now.format(why=force.why))
     for _ in range(2):
         while not (room := task.budget.answer_tokens(conversation.tokens)) and conversation.drop_oldest():
             pass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from s1vl_orchestrator.budget import ContextBudget
+from s1vl_orchestrator.budget import ContextBudget, thinking_seconds
 from s1vl_orchestrator.config import Config
 from s1vl_orchestrator.conversation import Conversation, ShownImage
 from s1vl_orchestrator.errors import ApiError, ErrorCode
@@ -16,9 +16,6 @@ from s1vl_orchestrator.paths import TenantPaths
 from s1vl_orchestrator.protocol.profile import Profile, load_profile
 from s1vl_orchestrator.requests import Embedded, JobRequest, Prompt
 from s1vl_orchestrator.workspace import Workspace
-
-ANSWER_RESERVE_SECONDS = 45.0
-ANSWER_RESERVE_SHARE = 0.3
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ async def prepare(
         profile=profile,
         budget=budget,
         max_turns=min(request.max_turns or config.limits.max_turns, config.limits.max_turns),
-        think_until=arrived + seconds - min(ANSWER_RESERVE_SECONDS, seconds * ANSWER_RESERVE_SHARE),
+        think_until=arrived + thinking_seconds(seconds),
         answer_until=arrived + seconds,
         sampling=request.sampling,
     )
@@ -107,6 +104,7 @@ def _first_prompt(
         picture = item.picture
         line = texts.image.format(
             n=number,
+            index=number - 1,
             path=image.path,
             width=picture.width,
             height=picture.height,

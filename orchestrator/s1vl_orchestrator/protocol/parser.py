@@ -130,6 +130,7 @@ def parse(reasoning: str, content: str, profile: Profile, *, truncated: bool = F
         profile: Tags.
         truncated: The turn ended because it had no tokens left.
     """
+    reasoning, content = profile.split(reasoning, content)
     block = find_code(reasoning, profile)
     # Thinking that only names an open tag, and goes on to content, has no code.
     if block and (block.closed or not content.strip()):
@@ -143,6 +144,7 @@ def parse(reasoning: str, content: str, profile: Profile, *, truncated: bool = F
 
 def parse_final(reasoning: str, content: str, profile: Profile, *, truncated: bool = False) -> str | None:
     """The answer of a turn in which no more code may be run; None when there is no text to take for one."""
+    reasoning, content = profile.split(reasoning, content)
     tagged = _tagged(content, profile) or _tagged(reasoning, profile)
     if tagged:
         return tagged

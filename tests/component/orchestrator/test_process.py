@@ -295,12 +295,14 @@ async def test_folders_that_models_hard_code_are_the_jobs_own(world: World) -> N
     assert result["images"][0]["path"].endswith("/output/a.png")
 
 
-async def test_images_over_the_limit_push_out_the_oldest_made(world: World) -> None:
+async def test_images_over_the_limit_push_out_the_oldest_made_and_force_the_answer(world: World) -> None:
     def make(n: int) -> str:
         return code(f"for i in range(4): image_1.resize((40 + {n}, 40 + i)).save(output_dir + '/{n}-%d.png' % i)")
 
     world.engine.script = [make(1), make(2), make(3), make(4), final("ok")]
-    await world.answer(text(), image(png()))
+    result = await world.answer(text(), image(png()))
+    assert (result["answer"], result["stop_reason"]) == ("ok", "context_full")
+    assert "stop" not in world.engine.requests[-1]
     prompt = world.engine.requests[-1]["messages"]
     parts = [p for m in prompt if isinstance(m["content"], list) for p in m["content"]]
     assert sum(p["type"] == "image_url" for p in parts) == 15

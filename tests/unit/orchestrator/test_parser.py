@@ -70,7 +70,7 @@ ANSWERS = {
     "code shown in an answer": ("", "Use:\n```python\nprint(1)\n```", "Use:\n```python\nprint(1)\n```"),
     "the code tag named": ("", "HTML has a <code> tag", "HTML has a <code> tag"),
     "not latin": ("想", "<answer>红色 — красный</answer>", "红色 — красный"),
-    "a stray think tag": ("", "<think>\nx</think> red", "x red"),
+    "a stray think tag": ("", "<think>\nx</think> red", "red"),
 }
 
 BROKEN = {
@@ -183,8 +183,3 @@ def test_a_stream_is_read_as_the_whole(reasoning: list[str], content: list[str],
 def test_history_is_what_the_template_writes() -> None:
     assert PROFILE.history("a\n", "\n\nb") == "<think>\na\n</think>\n\nb"
     assert PROFILE.history("a", "") == "<think>\na\n</think>\n\n"
-
-
-def test_unknown_profiles_are_named() -> None:
-    with pytest.raises(ValueError, match="there is s1vl"):
-        load_profile("nope")
