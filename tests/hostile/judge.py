@@ -171,11 +171,11 @@ class Judge:
 
     def _targets(self) -> Data:
         plain, job = self._victims
+        # A victim whose parent is PID 1 has lost its host, and PID 1 of a machine is not ours to be killed.
+        known = {*(v.pid for v in self._victims), *(v.host for v in self._victims if v.host > 1)}
         return {
             "done": DONE,
-            "pids": sorted(
-                {*self._place.pids, *(v.pid for v in self._victims), *(v.host for v in self._victims)} - {0, 1}
-            ),
+            "pids": sorted({*self._place.pids, *known}),
             "port": self._place.port,
             "workspace": self._place.workspace,
             "jobs": self._job.rpartition("/")[0],
