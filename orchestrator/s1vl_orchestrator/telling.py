@@ -24,6 +24,8 @@ class Teller:
         self._paths = paths
         self._turn = 0
         self._started = False
+        self._stale = False
+        """What was shown of an answer is an earlier turn's, which was not the last word."""
         self._reasoning = ClientText(paths)
         self._answer = ClientText(paths)
         self._shown = ""
@@ -33,6 +35,7 @@ class Teller:
         """The engine is about to be asked."""
         self._turn += 1
         self._started = False
+        self._stale = bool(self._shown)
 
     def hear(self, events: list[TurnEvent]) -> None:
         """What may be shown of the turn. The first list says that the engine has taken the turn up."""
@@ -47,7 +50,7 @@ class Teller:
                     self._think(self._reasoning.flush())
                     if restart:
                         self._answer.flush()
-                    self._say(self._answer.feed(text), restart=restart)
+                    self._say(self._answer.feed(text), restart=restart or self._stale)
 
     def end_turn(self) -> None:
         """The turn is complete."""
@@ -90,6 +93,7 @@ class Teller:
     def _say(self, text: str, *, restart: bool = False) -> None:
         if restart and self._shown:
             self._shown = text
+            self._stale = False
             self._tell(EventName.ANSWER_DELTA, text=text, restart=True)
         elif text:
             self._shown += text

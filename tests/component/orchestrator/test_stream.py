@@ -247,6 +247,16 @@ async def test_an_early_end_is_counted(world: World) -> None:
         assert world.engine.aborted == 1
 
 
+async def test_the_deadline_holds_in_a_stream(world: World) -> None:
+    world.engine.script = [Fail(-1), final("in time")]
+    events = await all_events(world, stream=True, deadline_seconds=3)
+    assert (events[-1][1]["stop_reason"], joined(events, "answer.delta")) == ("deadline", "in time")
+    world.engine.script = [Fail(-1)]
+    events = await all_events(world, stream=True, deadline_seconds=1)
+    assert (events[-1][0], events[-1][1]["stop_reason"], events[-1][1]["answer"]) == ("done", "deadline", None)
+    await until(lambda: world.engine.aborted == 3, "the engine's requests to be aborted")
+
+
 async def test_draining_lets_streams_end(world: World) -> None:
     world.engine.script = [code("import time; time.sleep(1); print(1)"), final("finished")]
     streaming = asyncio.create_task(all_events(world, stream=True))
