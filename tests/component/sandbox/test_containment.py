@@ -176,6 +176,28 @@ def test_two_confined_processes_cannot_reach_each_other(confined: Confined) -> N
     assert other.returncode == 0
 
 
+@needs(Protection.FILES, Protection.SIGNALS)
+@pytest.mark.parametrize("abi", range(1, probe().landlock_abi + 1))
+def test_an_older_landlock_gets_what_it_knows(confined: Confined, abi: int) -> None:
+    """This machine's kernel, asked as if it were older; without the filter, so that each part shows by itself."""
+    before = f"""
+    from s1vl_sandbox import containment
+    from s1vl_sandbox.containment import landlock, policy
+    containment._no_new_privileges()
+    openings = policy.rules(Grants((Path(inputs),), (Path(work),)), containment.libraries())
+    landlock.restrict(openings, {abi})
+    print(
+        outcome(open, others + "/file"), outcome(open, inputs + "/file", "a"), outcome(open, work + "/file", "a"),
+        outcome(os.truncate, inputs + "/file", 1), outcome(lambda: socket.create_server(("127.0.0.1", 0))),
+        outcome(os.kill, os.getppid(), 0),
+    )
+    sys.exit(0)
+    """
+    seen = confined.run("", before=before).split()
+    since = lambda first: "EACCES" if abi >= first else "ok"  # noqa: E731
+    assert seen == ["EACCES", "EACCES", "ok", since(3), since(4), "EPERM" if abi >= 6 else "ok"]
+
+
 @needs(Protection.FILES)
 def test_what_a_kernel_starts_is_confined_too(confined: Confined) -> None:
     code = "subprocess.run([sys.executable, '-c', f'open({others!r} + \"/file\")'], capture_output=True, text=True)"
