@@ -29,10 +29,11 @@ class Cutter:
     def feed(self, piece: str) -> str:
         """Take the next piece; returns what can be shown."""
         text = self._held + piece
-        found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
+        # The one that is complete first, as vLLM stops: what would come behind it must not matter.
+        found = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:
             self._held = ""
-            return self._take(text[: min(found)], "stop")
+            return self._take(text[: min(found)[1]], "stop")
         keep = min(self._keep, len(text))
         self._held = text[len(text) - keep :]
         return self._take(text[: len(text) - keep])
