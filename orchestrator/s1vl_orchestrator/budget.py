@@ -51,6 +51,17 @@ def smart_resize(
     return new_width, new_height
 
 
+def copy_size(width: int, height: int, max_pixels: int) -> tuple[int, int]:
+    """The size in px, (width, height), of a smaller copy for the model that its processor takes as it is.
+
+    Raises:
+        AspectTooExtremeError: If the processor would refuse the picture itself.
+    """
+    new_width, new_height = smart_resize(width, height, max_pixels=max_pixels)
+    # Rounding a long picture's short side down can take the copy over the limit that the picture itself keeps.
+    return min(new_width, MAX_ASPECT * new_height), min(new_height, MAX_ASPECT * new_width)
+
+
 def image_tokens(width: int, height: int) -> int:
     """Tokens of a picture of this size in the prompt, its two marks included."""
     new_width, new_height = smart_resize(width, height)

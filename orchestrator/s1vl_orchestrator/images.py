@@ -15,7 +15,7 @@ from typing import ParamSpec, TypeVar
 
 from PIL import Image, ImageOps
 
-from s1vl_orchestrator.budget import AspectTooExtremeError, smart_resize
+from s1vl_orchestrator.budget import AspectTooExtremeError, copy_size
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -163,7 +163,7 @@ def _read(image: Image.Image, content: bytes, model_pixels: int, max_pixels: int
     rotated = image.getexif().get(_ORIENTATION, 1) not in (0, 1)
     turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
     upright = (height, width) if turned else (width, height)
-    target = smart_resize(*upright, max_pixels=model_pixels)
+    target = copy_size(*upright, model_pixels)
     shrink = target[0] * target[1] < upright[0] * upright[1] and width * height > model_pixels
     as_is = (
         not rotated

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from s1vl_orchestrator.budget import AspectTooExtremeError, ContextBudget, image_tokens, smart_resize, text_tokens
-from s1vl_orchestrator.conversation import Conversation, ShownImage
-from s1vl_orchestrator.protocol.profile import load_profile
+from s1vl_orchestrator.budget import (
+    IMAGE_MARKS,
+    MAX_PIXELS,
+    MIN_PIXELS,
+    AspectTooExtremeError,
+    ContextBudget,
+    copy_size,
+    image_tokens,
+    smart_resize,
+    text_tokens,
+    thinking_seconds,
+)
+from s1vl_orchestrator.protocol.profile import built_in_names, load_profile
 
 
 @pytest.mark.parametrize(
@@ -31,14 +41,61 @@ def test_tokens_of_pictures(size: tuple[int, int], default: int, cap_1280: int, 
         assert width * height // 1024 == tokens
 
 
-@given(st.integers(1, 20_000), st.integers(1, 20_000), st.sampled_from([65_536, 1_310_720, 2_621_440]))
-def test_a_resized_picture_stays_as_it_is(width: int, height: int, pixels: int) -> None:
-    try:
-        once = smart_resize(width, height, max_pixels=pixels)
-    except AspectTooExtremeError:
-        assert max(width, height) > 200 * min(width, height)
+@pytest.mark.parametrize(
+    ("size", "resized"),
+    [
+        # By hand: sides to the nearest multiple of 32, ties to the even one; at least 65,536 px, at most 16,777,216.
+        ((1024, 768), (1024, 768)),
+        ((1000, 700), (992, 704)),
+        ((1008, 1008), (1024, 1024)),  # 31.5 patches: 32
+        ((1040, 1040), (1024, 1024)),  # 32.5 patches: 32
+        ((256, 256), (256, 256)),
+        ((255, 255), (256, 256)),
+        ((200, 200), (256, 256)),  # 192x192 is too little: x 256/200
+        ((100, 640), (128, 672)),  # 96x640 is too little: x 1.012, then up
+        ((64, 64), (256, 256)),
+        ((1, 200), (32, 3648)),  # x 18.1
+        ((15, 3000), (32, 3648)),  # Less than half a patch counts as nothing: x 1.207
+        ((17, 3400), (32, 3392)),
+        ((4096, 4096), (4096, 4096)),
+        ((4112, 4112), (4096, 4096)),  # 128.5 patches: 128
+        ((7680, 4320), (5440, 3072)),  # 33,177,600 px: / 1.4063
+        ((40_000, 200), (40_000, 192)),
+        ((100_000, 500), (57_920, 288)),  # 50,000,000 px: / 1.7263
+    ],
+)
+def test_sizes_by_hand(size: tuple[int, int], resized: tuple[int, int]) -> None:
+    assert smart_resize(*size) == resized
+    assert smart_resize(*size[::-1]) == resized[::-1]
+    assert image_tokens(*size) == resized[0] * resized[1] // 1024 + IMAGE_MARKS
+
+
+@pytest.mark.parametrize("size", [(1, 201), (300, 1), (40_200, 200)])
+def test_extreme_pictures_are_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(AspectTooExtremeError, match=f"{size[0]}x{size[1]} px is over 200"):
+        smart_resize(*size)
+
+
+@given(st.integers(1, 100_000), st.integers(1, 100_000))
+def test_a_picture_has_64_to_16384_tokens(width: int, height: int) -> None:
+    if max(width, height) > 200 * min(width, height):
         return
-    assert once[0] % 32 == once[1] % 32 == 0
+    resized = smart_resize(width, height)
+    assert resized[0] % 32 == resized[1] % 32 == 0
+    assert MIN_PIXELS <= resized[0] * resized[1] <= MAX_PIXELS
+    assert image_tokens(width, height) == resized[0] * resized[1] // 1024 + IMAGE_MARKS
+
+
+@given(st.integers(1, 100_000), st.integers(1, 100_000), st.integers(4 * MIN_PIXELS, MAX_PIXELS))
+@example(193, 38_417, 2_621_440)  # Rounded down it would be 96x22,880 px: over 200.
+def test_a_copy_keeps_its_size_and_its_budget(width: int, height: int, pixels: int) -> None:
+    if max(width, height) > 200 * min(width, height):
+        return
+    copy = copy_size(width, height, pixels)
+    if copy[0] * copy[1] >= MIN_PIXELS:
+        assert smart_resize(*copy) == copy
+    if width * height > pixels:
+        assert copy[0] * copy[1] <= pixels
 
 
 @pytest.mark.parametrize(("text", "least"), [("hello world " * 100, 200), ("红色" * 100, 133), ("12345" * 10, 50)])
@@ -71,21 +128,65 @@ def test_many_inputs_share_half_of_the_context(count: int, pixels: int) -> None:
     assert budget().pixels_per_input(count) == pixels
 
 
-def test_a_conversation_counts_and_makes_room() -> None:
-    profile = load_profile("s1vl")
-    conversation = Conversation(profile)
-    shown = [ShownImage({"type": "image_url"}, f"/p/{n}.png", 1024, 1024) for n in range(3)]
-    conversation.add("user", [shown[0], "What?"])
-    assert conversation.tokens > 1026
-    conversation.add_turn("a", "b")
-    conversation.counted(5000, 100)
-    assert 5100 <= conversation.tokens < 5200
-    conversation.add_result("done", shown[1:], ["one", "two"])
-    before = conversation.tokens
-    assert conversation.image_count == 3
-    assert conversation.drop_oldest()
-    assert conversation.tokens < before - 900
-    assert "/p/1.png" in conversation.messages[-1]["content"][2]["text"]
-    assert conversation.drop_oldest()
-    assert not conversation.drop_oldest()  # Inputs are never dropped.
-    assert conversation.image_count == 1
+@pytest.mark.parametrize(
+    ("prompt", "turn", "answer"),
+    [
+        # Context 32,768, margin 256, answer 4,096, turn 8,192.
+        (0, 8192, 8192),
+        (20_224, 8192, 8192),  # 32,768 - 20,224 - 256 - 4,096 is 8,192
+        (20_225, 8191, 8192),
+        (27_904, 512, 4608),  # The least that an ordinary turn is worth
+        (27_905, 0, 4607),
+        (28_416, 0, 4096),
+        (32_448, 0, 64),
+        (32_449, 0, 0),
+        (40_000, 0, 0),
+    ],
+)
+def test_max_tokens_by_hand(prompt: int, turn: int, answer: int) -> None:
+    assert (budget().turn_tokens(prompt), budget().answer_tokens(prompt)) == (turn, answer)
+
+
+CONTEXTS = st.integers(2048, 262_144)
+
+
+@given(CONTEXTS, st.integers(0, 300_000), st.sampled_from(built_in_names()))
+def test_never_over_the_context_and_the_answer_always_fits(context: int, prompt: int, name: str) -> None:
+    limits = load_profile(name).limits
+    fitted = ContextBudget.fit(
+        context=context,
+        images=15,
+        turn=limits.turn_tokens,
+        answer=limits.answer_tokens,
+        input_pixels=limits.input_pixels,
+        new_pixels=limits.new_pixels,
+    )
+    turn, answer = fitted.turn_tokens(prompt), fitted.answer_tokens(prompt)
+    assert 0 <= turn <= limits.turn_tokens
+    assert (prompt + max(turn, answer) + fitted.margin <= context) or turn == answer == 0
+    if turn:
+        # After a turn that used all it had, the whole answer still fits.
+        assert fitted.answer_tokens(prompt + turn) >= min(fitted.answer, fitted.turn)
+    # Monotone: a longer prompt leaves less.
+    assert fitted.turn_tokens(prompt + 1) <= turn
+    assert fitted.answer_tokens(prompt + 1) <= answer
+
+
+@given(CONTEXTS, st.integers(1, 64))
+def test_inputs_share_half_of_the_context(context: int, count: int) -> None:
+    pixels = budget(context).pixels_per_input(count)
+    assert pixels >= MIN_PIXELS
+    assert budget(context).pixels_per_input(count + 1) <= pixels
+    assert pixels == MIN_PIXELS or count * pixels // 1024 <= context // 2
+
+
+@pytest.mark.parametrize(("deadline", "thinking"), [(270, 225), (150, 105), (100, 70), (10, 7), (1, 0.7)])
+def test_time_is_kept_back_for_the_answer(deadline: float, thinking: float) -> None:
+    assert thinking_seconds(deadline) == pytest.approx(thinking)
+
+
+@given(st.floats(0.001, 3600))
+def test_more_time_is_more_thinking_and_no_less_answering(deadline: float) -> None:
+    assert 0 < thinking_seconds(deadline) < deadline
+    assert thinking_seconds(deadline + 1) > thinking_seconds(deadline)
+    assert deadline - thinking_seconds(deadline) <= deadline + 1 - thinking_seconds(deadline + 1) + 1e-9

@@ -114,3 +114,9 @@ def test_data_urls(url: str) -> None:
 def test_other_urls(url: str) -> None:
     with pytest.raises(ImageError):
         decode_data_url(url)
+
+
+def test_a_copy_of_a_long_picture_is_no_longer_than_the_model_takes() -> None:
+    # 199 times as high as wide; scaled and rounded down to patches it would be 238 times.
+    picture = read_picture(encoded(Image.new("L", (193, 38_417))), 2_621_440, 50_000_000)
+    assert (picture.copy.width, picture.copy.height) == (96, 19_200)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s1vl_orchestrator.protocol.parser import Answer, Code, Malformed, TurnText, parse, parse_final
-from s1vl_orchestrator.protocol.profile import load_profile
+from s1vl_orchestrator.protocol.profile import Profile, built_in_names, load_profile
 from s1vl_orchestrator.protocol.repetition import WINDOW, repeats
 from s1vl_orchestrator.protocol.stream import Answering, Channel, Event, Over, StreamParser, Thinking
 
@@ -29,9 +29,13 @@ def shown(events: list[Event]) -> tuple[str, str]:
 
 
 def run(
-    pieces: list[tuple[Channel, str]], *, code_allowed: bool = True, truncated: bool = False
+    pieces: list[tuple[Channel, str]],
+    *,
+    profile: Profile = PROFILE,
+    code_allowed: bool = True,
+    truncated: bool = False,
 ) -> tuple[list[Event], StreamParser]:
-    parser = StreamParser(PROFILE, code_allowed=code_allowed)
+    parser = StreamParser(profile, code_allowed=code_allowed)
     events = [event for channel, text in pieces for event in parser.feed(channel, text)]
     return events + parser.finish(truncated=truncated).events, parser
 
@@ -144,14 +148,23 @@ def test_circles(text: str, circles: bool) -> None:
 
 
 TAGS = ["<code>", "</code>", "```python\n", "```", "\n", "<answer>", "</answer>", "<tool_call>", "</tool_call>"]
-TAGS += ["</think>", "<think>", "<sandbox_output>", '{"arguments":{"code":"1"}}', "<", "</", "code>", " ", "x" * 3000]
+TAGS += ["</think>", "<think>", "<sandbox_output>", "<interpreter>", "Code execution result:", "<", "</", "code>", " "]
+TAGS += ['{"arguments":{"code":"1"}}', "x" * 3000]
 TEXT = st.lists(st.one_of(st.sampled_from(TAGS), st.text(max_size=8)), max_size=12).map("".join)
+PROFILES = st.sampled_from(built_in_names()).map(load_profile)
 
 
-@given(TEXT, TEXT, st.lists(st.integers(1, 400), min_size=1, max_size=8), st.booleans(), st.booleans())
+@given(
+    PROFILES,
+    TEXT,
+    TEXT,
+    st.lists(st.integers(1, 400), min_size=1, max_size=8),
+    st.sampled_from([(0, 0), (0, 1), (1, 0), (1, 1)]),
+)
 def test_pieces_make_the_whole(
-    reasoning: str, content: str, sizes: list[int], code_allowed: bool, truncated: bool
+    profile: Profile, reasoning: str, content: str, sizes: list[int], flags: tuple[int, int]
 ) -> None:
+    code_allowed, truncated = map(bool, flags)
     pieces = []
     for channel, text in ((THINK, reasoning), (SAY, content)):
         at = turn = 0
@@ -159,29 +172,45 @@ def test_pieces_make_the_whole(
             size = sizes[turn % len(sizes)]
             pieces.append((channel, text[at : at + size]))
             at, turn = at + size, turn + 1
-    events, parser = run(pieces, code_allowed=code_allowed, truncated=truncated)
+    events, parser = run(pieces, profile=profile, code_allowed=code_allowed, truncated=truncated)
     said = parser.finish()
-    whole = TurnText(PROFILE, stop_at_code=code_allowed)
+    whole = TurnText(profile, stop_at_code=code_allowed)
     whole.feed(reasoning, content)
     assert (said.reasoning, said.content, parser.over) == (whole.reasoning, whole.content, whole.cut)
     if code_allowed:
-        assert said.intent == parse(whole.reasoning, whole.content, PROFILE, truncated=truncated and not whole.cut)
+        assert said.intent == parse(whole.reasoning, whole.content, profile, truncated=truncated and not whole.cut)
     else:
-        answer = parse_final(whole.reasoning, whole.content, PROFILE, truncated=truncated and not whole.cut)
+        answer = parse_final(whole.reasoning, whole.content, profile, truncated=truncated and not whole.cut)
         assert (said.intent.text if isinstance(said.intent, Answer) else None) == answer
     assert shown(events)[1] == (said.intent.text if isinstance(said.intent, Answer) else "")
     assert [event for event in events if isinstance(event, Over)] == ([Over(said.intent)] if parser.over else [])
 
 
-@given(TEXT, TEXT, st.integers(1, 9))
-def test_nothing_behind_the_first_close_tag_is_run(reasoning: str, content: str, size: int) -> None:
-    parser = StreamParser(PROFILE)
+@given(PROFILES, TEXT, TEXT, st.integers(1, 9))
+def test_nothing_behind_the_first_close_tag_is_run(profile: Profile, reasoning: str, content: str, size: int) -> None:
+    parser = StreamParser(profile)
     for channel, text in ((THINK, reasoning), (SAY, content)):
         for at in range(0, len(text), size):
             parser.feed(channel, text[at : at + size])
     for text in (parser.reasoning, parser.content):
-        for close in (PROFILE.code_close, PROFILE.call_close):
+        for close in (profile.code_close, profile.call_close):
             assert close not in text or text.index(close) + len(close) == len(text)
     intent = parser.finish().intent
     if isinstance(intent, Code):
         assert "</code>" not in intent.source
+
+
+@given(PROFILES, TEXT, st.integers(1, 9))
+def test_thinking_is_shown_in_order_and_never_with_half_a_tag(profile: Profile, text: str, size: int) -> None:
+    parser = StreamParser(profile)
+    seen = ""
+    for at in range(0, len(text), size):
+        events = parser.feed(THINK, text[at : at + size])
+        seen += "".join(event.text for event in events if isinstance(event, Thinking))
+        assert parser.reasoning.startswith(seen)
+        for tag in (profile.code_open, profile.call_open):
+            halves = [tag[:length] for length in range(1, len(tag))]
+            rest = parser.reasoning[len(seen) :]
+            assert not any(seen.endswith(half) and rest.startswith(tag[len(half) :]) for half in halves)
+            if not rest and not parser.over:
+                assert not seen.endswith(tuple(halves))
