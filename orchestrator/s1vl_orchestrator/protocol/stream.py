@@ -90,6 +90,7 @@ class StreamParser:
         self._frozen = False
         self._shown = ""
         self._code_tags = (profile.code_open, profile.call_open)
+        self._cuts = (profile.code_close, profile.call_close, *profile.cut_before)
         self._answer_ends = (
             profile.answer_close,
             profile.answer_open,
@@ -172,12 +173,12 @@ class StreamParser:
         return [Thinking(text)] if text else []
 
     def _thinking_end(self) -> int:
-        """How much of the reasoning can be shown: all but what may be code, or the beginning of its tag."""
+        """How much of the reasoning can be shown: all but what may be code, or the beginning of a tag."""
         text, at = self._turn.reasoning, self._thought
         while True:
             found = [(start, tag) for tag in self._code_tags if (start := text.find(tag, at)) >= 0]
             if not found:
-                return len(text) - _held_back(text[at:], self._code_tags)
+                return len(text) - _held_back(text[at:], (*self._code_tags, *self._cuts))
             start, tag = min(found)
             behind = text[start + len(tag) :].lstrip(" \t")
             # A fence, a line break or JSON begins code. Anything else on the line is a tag named in prose, unless the
@@ -206,7 +207,7 @@ class StreamParser:
         new = content[self._answer_to :]
         ends = [at for tag in self._answer_ends if (at := new.find(tag)) >= 0]
         self._frozen = bool(ends)
-        ready = new[: min(ends)] if ends else new[: len(new) - _held_back(new, self._answer_ends)]
+        ready = new[: min(ends)] if ends else new[: len(new) - _held_back(new, (*self._answer_ends, *self._cuts))]
         # White space at either end of an answer is not part of it.
         ready = ready.rstrip() if self._shown else ready.strip()
         if ready:

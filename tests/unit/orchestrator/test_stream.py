@@ -208,7 +208,7 @@ def test_thinking_is_shown_in_order_and_never_with_half_a_tag(profile: Profile, 
         events = parser.feed(THINK, text[at : at + size])
         seen += "".join(event.text for event in events if isinstance(event, Thinking))
         assert parser.reasoning.startswith(seen)
-        for tag in (profile.code_open, profile.call_open):
+        for tag in (profile.code_open, profile.code_close, profile.call_open, profile.call_close, *profile.cut_before):
             halves = [tag[:length] for length in range(1, len(tag))]
             rest = parser.reasoning[len(seen) :]
             assert not any(seen.endswith(half) and rest.startswith(tag[len(half) :]) for half in halves)
