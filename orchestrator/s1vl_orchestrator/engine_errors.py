@@ -69,7 +69,7 @@ class TryAgainError(Exception):
         self.retry_after = retry_after
 
 
-def read_event(data: str) -> dict[str, Any]:
+def read_event(data: bytes) -> dict[str, Any]:
     """Read one event of the stream. Raises TryAgainError for what is none, and for an error in its place."""
     try:
         event = json.loads(data)

@@ -65,7 +65,7 @@ class EngineHttp:
                 raise TryAgainError("connection", f"{type(error).__name__}: {error}") from error
             if answer.status_code != httpx.codes.OK:
                 raise failure_of(answer)
-            return read_event(answer.text)
+            return read_event(answer.content)
 
         async with asyncio.timeout_at(loop_time(until)):
             answer = await self.retrying(attempt, until)
@@ -141,25 +141,29 @@ class EngineHttp:
                 if answer.status_code != httpx.codes.OK:
                     await answer.aread()
                     raise failure_of(answer)
-                lines = answer.aiter_lines()
+                chunks = answer.aiter_bytes()
                 # The first event may be long in coming: the request waits in the engine's queue for it.
                 patience: float | None = None
+                rest = b""
                 while True:
                     try:
                         async with asyncio.timeout(patience):
-                            line = await anext(lines)
+                            chunk = await anext(chunks)
                     except StopAsyncIteration:
                         message = "the engine's stream ended before it was finished"
                         raise TryAgainError("broken_stream", message) from None
                     except TimeoutError as error:
                         raise TryAgainError("stalled", f"no byte from the engine for {STALL_SECONDS:.0f} s") from error
                     patience = STALL_SECONDS
-                    if not line.startswith("data:"):
-                        continue
-                    data = line[5:].strip()
-                    if data == "[DONE]":
-                        return
-                    yield read_event(data)
+                    # Not by `aiter_lines`: to it U+2028 and its like, which JSON has as they are, end lines too.
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    for line in lines:
+                        if not line.startswith(b"data:"):
+                            continue
+                        data = line[5:].strip()
+                        if data == b"[DONE]":
+                            return
+                        yield read_event(data)
         except httpx.TransportError as error:
             raise TryAgainError("connection", f"{type(error).__name__}: {error}") from error
 

@@ -28,6 +28,8 @@ _HEADERS = [
     # Proxies that know it do not hold the events back.
     (b"x-accel-buffering", b"no"),
 ]
+_LINE_ENDS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
+"""Not line ends to SSE, but to many a client's way to split lines (Python's among them)."""
 _HEARTBEAT = b": keep-alive\n\n"
 
 ErrorShape = Callable[[ApiError], tuple[str, dict[str, Any]]]
@@ -58,6 +60,8 @@ class Channel:
         if not self.opened:
             return
         text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+        if not text.isascii():
+            text = text.translate(_LINE_ENDS)
         event = f"event: {name}\n" if name else ""
         self._frames.append(f"{event}data: {text}\n\n".encode(errors="replace"))
         self.changed.set()

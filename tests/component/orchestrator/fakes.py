@@ -132,7 +132,8 @@ class FakeEngine:
         def event(**more: Any) -> bytes:
             if counted:
                 more = {"usage": {"prompt_tokens": self.prompt_tokens, "completion_tokens": spoken}, **more}
-            return f"data: {json.dumps({**head, 'choices': [], **more})}\n\n".encode()
+            data = json.dumps({**head, "choices": [], **more}, ensure_ascii=False)
+            return f"data: {data}\n\n".encode(errors="surrogatepass")
 
         def delta(**delta: str) -> bytes:
             return event(choices=[{"index": 0, "delta": delta, "finish_reason": None}])

@@ -247,6 +247,14 @@ async def test_an_early_end_is_counted(world: World) -> None:
         assert world.engine.aborted == 1
 
 
+async def test_characters_that_some_take_for_line_ends(world: World) -> None:
+    strange = "one\u2028two\x85three\u2029four\x1cfive \U0001f600 \u6c34"
+    world.engine.script = [f"{strange}</think><answer>{strange}</answer>"]
+    events = await all_events(world, stream=True)
+    assert joined(events, "reasoning.delta") == strange
+    assert events[-1][1]["answer"] == strange
+
+
 async def test_the_deadline_holds_in_a_stream(world: World) -> None:
     world.engine.script = [Fail(-1), final("in time")]
     events = await all_events(world, stream=True, deadline_seconds=3)
