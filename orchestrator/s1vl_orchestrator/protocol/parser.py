@@ -95,12 +95,12 @@ class TurnText:
         profile = self._profile
         ends = []
         for tag in profile.cut_before:
+            at = text.find(tag, searched)
             # Thinking may name the tag; only after code was begun is it an invented result.
-            for match in re.finditer(re.escape(tag), text[searched:]):
-                before = text[: searched + match.start()]
-                if profile.code_open in before or profile.call_open in before:
-                    ends.append(len(before))
-                    break
+            while at >= 0 and not any(text.find(begin, 0, at) >= 0 for begin in (profile.code_open, profile.call_open)):
+                at = text.find(tag, at + 1)
+            if at >= 0:
+                ends.append(at)
         if self._stop_at_code:
             closes = (profile.code_close, profile.call_close)
             ends += [at + len(tag) for tag in closes if (at := text.find(tag, searched)) >= 0]

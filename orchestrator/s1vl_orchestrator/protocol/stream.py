@@ -6,6 +6,7 @@ However a turn is split into pieces, what comes out in the end is what `parse` m
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -90,7 +91,6 @@ class StreamParser:
         self._frozen = False
         self._shown = ""
         self._code_tags = (profile.code_open, profile.call_open)
-        self._cuts = (profile.code_close, profile.call_close, *profile.cut_before)
         self._answer_ends = (
             profile.answer_close,
             profile.answer_open,
@@ -98,6 +98,9 @@ class StreamParser:
             profile.think_close,
             *self._code_tags,
         )
+        cuts = (profile.code_close, profile.call_close, *profile.cut_before)
+        self._thinking_tags = _Beginnings((*self._code_tags, *cuts))
+        self._answer_tags = _Beginnings((*self._answer_ends, *cuts))
         self._finished: Parsed | None = None
 
     @property
@@ -130,7 +133,7 @@ class StreamParser:
             return [*parsed.events, Over(parsed.intent)]
         if channel is Channel.REASONING:
             return self._think(self._thinking_end())
-        return self._answer() if turn.content.strip() else []
+        return [] if turn.content.isspace() else self._answer()
 
     def finish(self, *, truncated: bool = False) -> Parsed:
         """The turn as a whole.
@@ -178,7 +181,7 @@ class StreamParser:
         while True:
             found = [(start, tag) for tag in self._code_tags if (start := text.find(tag, at)) >= 0]
             if not found:
-                return len(text) - _held_back(text[at:], (*self._code_tags, *self._cuts))
+                return len(text) - self._thinking_tags.held_back(text[at:])
             start, tag = min(found)
             behind = text[start + len(tag) :].lstrip(" \t")
             # A fence, a line break or JSON begins code. Anything else on the line is a tag named in prose, unless the
@@ -196,7 +199,10 @@ class StreamParser:
         if self._answer_from is None:
             opened = self._answer_open.search(content, self._watched)
             if opened is None:
-                self._watched = content.rfind("\n") + 1
+                line = max(self._watched, content.rfind("\n", self._watched) + 1)
+                begun = content[line:].lstrip(" \t")
+                # A line that began with something else has no answer that begins it.
+                self._watched = line if self._profile.answer_open.startswith(begun) else len(content)
                 return events
             self._answer_from = self._answer_to = opened.end()
             before = content[: opened.start()].strip()
@@ -207,7 +213,7 @@ class StreamParser:
         new = content[self._answer_to :]
         ends = [at for tag in self._answer_ends if (at := new.find(tag)) >= 0]
         self._frozen = bool(ends)
-        ready = new[: min(ends)] if ends else new[: len(new) - _held_back(new, (*self._answer_ends, *self._cuts))]
+        ready = new[: min(ends)] if ends else new[: len(new) - self._answer_tags.held_back(new)]
         # White space at either end of an answer is not part of it.
         ready = ready.rstrip() if self._shown else ready.strip()
         if ready:
@@ -217,8 +223,17 @@ class StreamParser:
         return events
 
 
-def _held_back(text: str, tags: tuple[str, ...]) -> int:
-    """Characters at the end that may be the beginning of a tag."""
-    longest = min(len(text), max(map(len, tags)) - 1)
-    sizes = range(longest, 0, -1)
-    return next((size for size in sizes if text.endswith(tuple(tag[:size] for tag in tags if len(tag) > size))), 0)
+class _Beginnings:
+    """What tags begin with, to hold back the end of a text that may become one of them."""
+
+    def __init__(self, tags: Iterable[str]) -> None:
+        tags = set(tags)
+        sizes = range(max(map(len, tags)) - 1, 0, -1)
+        self._by_size = [(size, tuple({tag[:size] for tag in tags if len(tag) > size})) for size in sizes]
+        self._all = tuple(beginning for _, beginnings in self._by_size for beginning in beginnings)
+
+    def held_back(self, text: str) -> int:
+        """Characters at the end that may be the beginning of a tag."""
+        if not text.endswith(self._all):
+            return 0
+        return next(size for size, beginnings in self._by_size if text.endswith(beginnings))
