@@ -129,7 +129,7 @@ class EngineClient(EngineHttp):
                 if shown and (turn.reasoning or turn.content):
                     raise EngineUnavailableError(f"{failure}, after some of the turn was shown") from failure
                 raise
-            if not shown:
+            if not shown and said.first_token_seconds is not None:
                 hear(kept)
             return said
 
@@ -176,7 +176,8 @@ class EngineClient(EngineHttp):
         if ended is None:
             raise TryAgainError("broken_stream", "the engine's stream ended before it was finished")
         parsed = turn.finish(truncated=ended in (Ended.LENGTH, Ended.TIME))
-        hear(parsed.events)
+        if parsed.events:
+            hear(parsed.events)
         return Said(
             reasoning=parsed.reasoning,
             content=parsed.content,
