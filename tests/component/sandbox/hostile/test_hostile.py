@@ -59,7 +59,7 @@ class BareProcess:
             "workspace": self._workspace,
             "state_dir": self._state,
             # Small, so that filling them takes no time.
-            "kernel_memory_bytes": 1024 * MIB,
+            "kernel_memory_bytes": 2048 * MIB,
             "kernel_file_bytes": 64 * MIB,
             "kernel_processes": 512,
         }
