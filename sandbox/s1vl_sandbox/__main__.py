@@ -1,8 +1,9 @@
-"""``s1vl-sandbox`` serves; ``s1vl-sandbox storage-init`` prepares a tenant's folder on the image volume."""
+"""``s1vl-sandbox serve`` serves, ``kernels`` hosts its kernels, ``storage-init`` prepares a tenant's folder."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -11,10 +12,12 @@ _SHUTDOWN_SECONDS = 10
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the program; exits 0 on success, 1 on failure, 2 on a wrong command line."""
+    """Run the program; exits 0 on success, 1 on failure, 2 on a wrong command line, 78 without the asked isolation."""
     parser = argparse.ArgumentParser(prog="s1vl-sandbox", description=__doc__)
     commands = parser.add_subparsers(dest="command")
     commands.add_parser("serve", help="serve the Jupyter API (the default); settings: S1VL_SANDBOX_* variables")
+    host = commands.add_parser("kernels", help="host the kernels of a server in another container")
+    host.add_argument("--parent", type=int, help="process id of the server that started this, to end with it")
     init = commands.add_parser("storage-init", help="create the tenant's folders with owner and mode")
     init.add_argument("--root", type=Path, required=True, help="where the whole image volume is mounted")
     init.add_argument("--sub-path", required=True, help='folder of the tenant below the root; "" is the root itself')
@@ -23,6 +26,10 @@ def main(argv: list[str] | None = None) -> None:
         from s1vl_sandbox import storage  # noqa: PLC0415  (keeps the init container's start short)
 
         sys.exit(storage.main(arguments.root, arguments.sub_path))
+    if arguments.command == "kernels":
+        from s1vl_sandbox.kernels import program  # noqa: PLC0415  (not what the server imports, and nothing more)
+
+        sys.exit(program.main(arguments.parent, os.environ))
     _serve()
 
 
@@ -31,10 +38,11 @@ def _serve() -> None:
     from pydantic import ValidationError  # noqa: PLC0415
 
     from s1vl_sandbox.app import create_app  # noqa: PLC0415
+    from s1vl_sandbox.isolation import refuse_without  # noqa: PLC0415
+    from s1vl_sandbox.logs import configure_logging  # noqa: PLC0415
     from s1vl_sandbox.processes import become_subreaper, hide_from_peers  # noqa: PLC0415
     from s1vl_sandbox.server import Server  # noqa: PLC0415
     from s1vl_sandbox.settings import Settings  # noqa: PLC0415
-    from s1vl_sandbox.telemetry import configure_logging  # noqa: PLC0415
 
     try:
         settings = Settings()
@@ -44,6 +52,7 @@ def _serve() -> None:
             print(f"s1vl-sandbox: S1VL_SANDBOX_{name}: {problem['msg']}", file=sys.stderr)
         sys.exit(2)
     configure_logging(settings.log_format)
+    refuse_without(settings.require_isolation)
     become_subreaper()
     hide_from_peers()
     uvicorn.run(

@@ -1,103 +1,54 @@
-"""One kernel process and the conversation with it."""
+"""One kernel and the conversation with it."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
-import os
-import shutil
-import signal
-import sys
 import time
-import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import zmq
 import zmq.asyncio
-from jupyter_client.asynchronous.client import AsyncKernelClient
+from jupyter_client.session import Session as Messages
 
+from s1vl_sandbox.cells import (
+    KERNEL_NAME,
+    CellResult,
+    CellStatus,
+    Exit,
+    KernelStartError,
+    KillCause,
+    RunningCell,
+    WorkingDirectoryError,
+    death_certificate,
+    execute_content,
+)
+from s1vl_sandbox.grants import SessionGrants
 from s1vl_sandbox.limits import KernelLimits
-from s1vl_sandbox.outputs import Output, OutputCollector, OutputLimits, error_output
-from s1vl_sandbox.processes import kill_tree, signal_group
+from s1vl_sandbox.link import HostedKernel, HostLink
+from s1vl_sandbox.outputs import Output, OutputCollector, OutputLimits
 
-KERNEL_NAME = "python3"
+__all__ = [
+    "KERNEL_NAME",
+    "CellResult",
+    "CellStatus",
+    "Kernel",
+    "KernelFactory",
+    "KernelStartError",
+    "KillCause",
+    "WorkingDirectoryError",
+]
 
 # How long an interrupted cell may take to stop before its processes are killed.
 INTERRUPT_GRACE_SECONDS = 1.0
 # Reply and "idle" come over two sockets; when a hostile or huge message cost us one of them, the other decides.
 _OTHER_HALF_SECONDS = 1.0
-_START_TIMEOUT_SECONDS = 60.0
-_KERNEL_INFO_INTERVAL_SECONDS = 0.25
-
-
-class KernelStartError(RuntimeError):
-    """A kernel process did not come up; the text carries the end of what it wrote to stderr."""
-
-
-class KillCause(StrEnum):
-    """Why a kernel was ended."""
-
-    CLOSED = "closed"
-    TIMEOUT = "timeout"
-    OUTPUT = "output"
-    DIED = "died"
-    UNHEALTHY = "unhealthy"
-    SHUTDOWN = "shutdown"
-
-
-class CellStatus(StrEnum):
-    """How a cell ended, in AIO Sandbox's words."""
-
-    OK = "ok"
-    ERROR = "error"
-    TIMEOUT = "timeout"
-
-
-@dataclass
-class CellResult:
-    """What one cell gave.
-
-    Attributes:
-        status: ok, error or timeout.
-        outputs: Entries of the Jupyter format, bounded by :class:`OutputLimits`.
-        execution_count: The kernel's counter, if the kernel lived to tell.
-        msg_id: Id of the execute request.
-        state_lost: The kernel is gone and with it all variables; the next cell gets a fresh one.
-        truncated: Output was left out, by the kernel or by the server.
-        seconds: Wall-clock time.
-    """
-
-    status: CellStatus
-    outputs: list[Output]
-    execution_count: int | None
-    msg_id: str
-    state_lost: bool
-    truncated: bool
-    seconds: float
-
-
-@dataclass
-class _Cell:
-    """A cell that is running: what has been heard of it so far."""
-
-    msg_id: str
-    collector: OutputCollector
-    reply: dict[str, Any] | None = None
-    idle: bool = False
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def finished(self) -> bool:
-        return self.reply is not None and self.idle
-
-    @property
-    def half_finished(self) -> bool:
-        return self.reply is not None or self.idle
+_ANSWER_TIMEOUT_SECONDS = 60.0
+# Names of the kernel's sockets, after ipykernel's numbers for "shell" and "iopub".
+_SHELL, _IOPUB = "s-1", "s-2"
+_MOST_KEY_BYTES = 1024
 
 
 @dataclass(frozen=True)
@@ -105,165 +56,117 @@ class KernelFactory:
     """What all kernels of one server have in common.
 
     Attributes:
-        root: Folder in which each kernel gets one of its own. Short: socket paths may have 107 bytes.
-        limits: rlimits of the kernel processes.
+        link: The way to the host that starts them.
+        limits: Limits of the kernel processes, which the host enforces.
         output_limits: Bounds of each cell's output.
         context: ZeroMQ context of the server.
-        matplotlib_cache: Where the list of fonts is kept that the first kernel makes, for all later ones.
-        pids: Every kernel process from its first moment to its last, those that are still starting included.
     """
 
-    root: Path
+    link: HostLink
     limits: KernelLimits
     output_limits: OutputLimits
     context: zmq.asyncio.Context
-    matplotlib_cache: Path
-    pids: set[int] = field(default_factory=set)
 
-    async def start(self) -> Kernel:
+    async def start(self, grants: SessionGrants) -> Kernel:
         """Start a kernel and wait until it answers.
 
         Raises:
             KernelStartError: If it ends or does not answer within a minute.
+            WorkingDirectoryError: It may not use the granted working directory.
         """
-        kernel = Kernel(self)
+        kernel = Kernel(self, await self.link.start(grants))
         try:
-            await kernel._start()
-            self._keep_font_list(kernel)
+            await kernel._greet()
         except BaseException:
             await kernel.kill(KillCause.UNHEALTHY)
             raise
         return kernel
 
-    def _keep_font_list(self, kernel: Kernel) -> None:
-        """Take the list of fonts from a kernel that no session has touched; making it costs half a second."""
-        if not self.matplotlib_cache.exists():
-            part = kernel.folder / "fonts"
-            shutil.copytree(kernel.folder / "matplotlib", part)
-            part.rename(self.matplotlib_cache)
-
 
 class Kernel:
-    """One kernel process, leader of its own process group, with a folder of its own.
+    """One kernel process with a folder of its own.
 
     Make it with :meth:`KernelFactory.start`. Cells must be run one at a time (the session sees to it).
     """
 
-    def __init__(self, factory: KernelFactory) -> None:
-        self.id = uuid.uuid4().hex[:12]
+    def __init__(self, factory: KernelFactory, process: HostedKernel) -> None:
         self.killed_for: KillCause | None = None
-        self.folder = factory.root / self.id
-        self.work_dir = self.folder / "work"
         self._factory = factory
-        self._process: asyncio.subprocess.Process | None = None
-        self._client: AsyncKernelClient | None = None
+        self._process = process
+        self._messages: Messages | None = None
+        self._sockets: list[zmq.asyncio.Socket] = []
         self._readers: list[asyncio.Task[None]] = []
-        self._exit: asyncio.Task[int] | None = None
-        self._cell: _Cell | None = None
+        self._cell: RunningCell | None = None
         self._received = 0
         self._flood: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
 
     @property
     def pid(self) -> int:
-        """Process id of the kernel, also the id of its process group."""
-        if self._process is None:
-            raise RuntimeError("the kernel has not been started")
+        """Process id of the kernel as its host sees it, also the id of its process group."""
         return self._process.pid
+
+    @property
+    def work_dir(self) -> Path:
+        """The folder that the kernel's session has for itself."""
+        return self._process.folder / "work"
+
+    @property
+    def warm(self) -> bool:
+        """Whether it was prepared before somebody asked."""
+        return self._process.warm
 
     @property
     def alive(self) -> bool:
         """Whether cells can still run in it."""
-        return self.killed_for is None and self._exit is not None and not self._exit.done()
+        return self.killed_for is None and not self._process.exit.done()
 
-    async def _start(self) -> None:
-        info = self._make_folder()
-        with (self.folder / "start.log").open("wb") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-c", "from s1vl_sandbox.kernel_main import main; main()"),
-                str(self._connection_file),
-                json.dumps(vars(self._factory.limits)),
-                str(os.getpid()),
-                cwd=self.work_dir,
-                env=kernel_environment(self.folder, os.environ),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=log,
-                start_new_session=True,
-            )
-        self._factory.pids.add(self._process.pid)
-        self._exit = asyncio.create_task(self._process.wait(), name=f"kernel {self.id} exit")
-        self._connect(info)
-        await self._wait_until_ready()
-        # The key to this kernel now lives in two memories only; other kernels could read the file.
-        self._connection_file.unlink(missing_ok=True)
-
-    @property
-    def _connection_file(self) -> Path:
-        return self.folder / "connection.json"
-
-    def _make_folder(self) -> dict[str, Any]:
-        self.folder.mkdir(mode=0o700)
-        self.work_dir.mkdir(mode=0o750)
-        if self._factory.matplotlib_cache.exists():
-            shutil.copytree(self._factory.matplotlib_cache, self.folder / "matplotlib")
-        info: dict[str, Any] = {
-            "transport": "ipc",
-            "ip": str(self.folder / "s"),
-            "key": uuid.uuid4().hex,
-            "signature_scheme": "hmac-sha256",
-            **{f"{name}_port": n for n, name in enumerate(("shell", "iopub", "stdin", "control", "hb"), 1)},
-        }
-        self._connection_file.touch(mode=0o600)
-        self._connection_file.write_text(json.dumps(info))
-        return info
-
-    def _connect(self, info: dict[str, Any]) -> None:
-        client = self._client = AsyncKernelClient(context=self._factory.context)
-        client.load_connection_info(info)
-        client.start_channels(shell=True, iopub=True, stdin=False, hb=False, control=False)  # noqa: S604  (a channel)
-        self._readers = [
-            asyncio.create_task(self._read(client.shell_channel.socket), name=f"kernel {self.id} shell"),
-            asyncio.create_task(self._read(client.iopub_channel.socket), name=f"kernel {self.id} iopub"),
-        ]
-
-    async def _wait_until_ready(self) -> None:
-        """Ask for the kernel's info until both sockets have answered: iopub drops what it sends to nobody."""
-        assert self._exit is not None  # noqa: S101  (_start has set it)
-        deadline = time.monotonic() + _START_TIMEOUT_SECONDS
-        cell = self._cell = _Cell("", OutputCollector(self._factory.output_limits))
-        while not cell.finished:
-            if self._exit.done():
-                raise KernelStartError(f"kernel exited with {self._exit.result()} at start: {self._start_log()}")
-            if time.monotonic() > deadline:
-                raise KernelStartError(f"kernel gave no answer in {_START_TIMEOUT_SECONDS:.0f} s: {self._start_log()}")
-            await self._send(cell, "kernel_info_request", {})
-            with contextlib.suppress(TimeoutError):
-                await self._until(cell, lambda: cell.finished, _KERNEL_INFO_INTERVAL_SECONDS)
+    async def _greet(self) -> None:
+        """Connect, ask who it is and wait until both sockets have answered: iopub drops what it sends to nobody."""
+        self._messages = Messages(key=self._take_key(), signature_scheme="hmac-sha256", username="s1vl")
+        cell = self._cell = RunningCell("", OutputCollector(self._factory.output_limits), greeting=True)
+        shell, iopub = self._socket(zmq.DEALER), self._socket(zmq.SUB)
+        iopub.subscribe(b"")
+        for socket, name in ((shell, _SHELL), (iopub, _IOPUB)):
+            socket.connect(f"ipc://{self._process.folder / name}")
+            self._readers.append(asyncio.create_task(self._read(socket), name=f"kernel {self.pid} {name}"))
+        await self._send(cell, "kernel_info_request", {})
+        try:
+            await self._until(cell, lambda: cell.finished, _ANSWER_TIMEOUT_SECONDS)
+        except TimeoutError:
+            raise KernelStartError(f"kernel gave no answer in {_ANSWER_TIMEOUT_SECONDS:.0f} s") from None
+        if not cell.finished:
+            raise KernelStartError(f"the kernel died at its start ({self._process.exit.result()})")
         self._cell = None
 
-    def _start_log(self) -> str:
-        with contextlib.suppress(OSError):
-            return (self.folder / "start.log").read_text(errors="replace")[-2000:].strip() or "no output"
-        return "no log"
+    def _take_key(self) -> bytes:
+        """Read the key and remove its file; it now lives in two memories only."""
+        path = self._process.folder / "key"
+        try:
+            with path.open("rb") as file:
+                key = file.read(_MOST_KEY_BYTES)
+            path.unlink()
+        except OSError as error:
+            raise KernelStartError(f"the kernel's key cannot be read: {error}") from error
+        return key
 
-    async def _send(self, cell: _Cell, msg_type: str, content: dict[str, Any]) -> None:
-        """Send a request on the shell channel and make ``cell`` listen for what comes back.
+    def _socket(self, kind: int) -> zmq.asyncio.Socket:
+        socket = self._factory.context.socket(kind)
+        # Unread floods must not be waited for at the end.
+        socket.linger = 0
+        self._sockets.append(socket)
+        return socket
 
-        Not with the client's own methods: they send past the asyncio socket, which swallows its one notice that a
-        reply has come in; about one kernel in a hundred then seemed to hang.
-        """
-        assert self._client is not None  # noqa: S101  (_connect has set it)
-        session = self._client.session
-        message = session.msg(msg_type, content)
+    async def _send(self, cell: RunningCell, msg_type: str, content: dict[str, Any]) -> None:
+        """Send a request on the shell channel and make ``cell`` listen for what comes back."""
+        assert self._messages is not None  # noqa: S101  (_greet has set it)
+        message = self._messages.msg(msg_type, content)
         cell.msg_id = message["header"]["msg_id"]
-        await self._client.shell_channel.socket.send_multipart(session.serialize(message))
+        await self._sockets[0].send_multipart(self._messages.serialize(message))
 
     async def _read(self, socket: zmq.asyncio.Socket) -> None:
         """Receive for as long as the kernel lives, cell or no cell, so that nothing piles up on either side."""
-        assert self._client is not None  # noqa: S101  (_connect has set it)
-        session = self._client.session
+        assert self._messages is not None  # noqa: S101  (_greet has set it)
         while True:
             frames = await socket.recv_multipart()
             self._received += sum(map(len, frames))
@@ -271,7 +174,7 @@ class Kernel:
                 self._flood = asyncio.create_task(self.kill(KillCause.OUTPUT))
                 return
             try:
-                message = session.deserialize(session.feed_identities(frames)[1])
+                message = self._messages.deserialize(self._messages.feed_identities(frames)[1])
             except (ValueError, TypeError, KeyError, RecursionError):
                 # Only a kernel whose code writes to the sockets itself gets here; what it says is not a message.
                 continue
@@ -282,9 +185,14 @@ class Kernel:
         parent, content = message.get("parent_header"), message.get("content")
         if cell is None or not isinstance(content, dict) or not isinstance(parent, dict):
             return
+        msg_type = message.get("msg_type")
+        if msg_type == "iopub_welcome" and cell.greeting:
+            # The subscription holds. Asked before it did, the kernel's "idle" may have gone to nobody.
+            cell.idle = True
+            cell.changed.set()
+            return
         if parent.get("msg_id") != cell.msg_id:
             return
-        msg_type = message.get("msg_type")
         if msg_type in ("execute_reply", "kernel_info_reply"):
             cell.reply = content
         elif msg_type == "status":
@@ -294,19 +202,19 @@ class Kernel:
             return
         cell.changed.set()
 
-    async def _until(self, cell: _Cell, condition: Callable[[], bool], seconds: float) -> None:
+    async def _until(self, cell: RunningCell, condition: Callable[[], bool], seconds: float) -> None:
         """Wait until ``condition()`` holds or the kernel is gone.
 
         Raises:
             TimeoutError: After ``seconds``.
         """
-        assert self._exit is not None  # noqa: S101  (_start has set it)
+        ended = self._process.exit
         async with asyncio.timeout(seconds):
-            while not condition() and not self._exit.done():
+            while not condition() and not ended.done():
                 cell.changed.clear()
-                waiter = asyncio.ensure_future(cell.changed.wait())
+                waiter: asyncio.Future[Any] = asyncio.ensure_future(cell.changed.wait())
                 try:
-                    await asyncio.wait({waiter, self._exit}, return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait({waiter, ended}, return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     waiter.cancel()
 
@@ -320,11 +228,11 @@ class Kernel:
         """
         started = time.monotonic()
         self._received = 0
-        cell = self._cell = _Cell("", OutputCollector(self._factory.output_limits))
+        cell = self._cell = RunningCell("", OutputCollector(self._factory.output_limits))
         timed_out = False
         try:
             if self.alive:
-                await self._send(cell, "execute_request", _execute_content(code, silent))
+                await self._send(cell, "execute_request", execute_content(code, silent))
                 try:
                     await self._until(cell, lambda: cell.half_finished, limit_seconds)
                     await self._other_half(cell)
@@ -338,6 +246,7 @@ class Kernel:
         finally:
             self._cell = None
         if not self.alive and not cell.finished and not timed_out:
+            await self._know_why()
             cell.collector.add("error", self._death_certificate())
         reply = cell.reply or {}
         failed = cell.collector.error is not None or reply.get("status", "ok") != "ok"
@@ -351,31 +260,32 @@ class Kernel:
             seconds=time.monotonic() - started,
         )
 
-    async def _other_half(self, cell: _Cell) -> None:
+    async def _other_half(self, cell: RunningCell) -> None:
         try:
             await self._until(cell, lambda: cell.finished, _OTHER_HALF_SECONDS)
         except TimeoutError:
             cell.collector.truncated = True
             cell.collector.note("[output may be missing: the kernel sent a message larger than the limit]")
 
-    async def _stop(self, cell: _Cell) -> None:
+    async def _stop(self, cell: RunningCell) -> None:
         """Interrupt a cell; kill the kernel when that does not end it."""
-        signal_group(self.pid, signal.SIGINT)
+        self._factory.link.interrupt(self._process.id)
         try:
             await self._until(cell, lambda: cell.finished, INTERRUPT_GRACE_SECONDS)
         except TimeoutError:
             await self.kill(KillCause.TIMEOUT)
 
+    async def _know_why(self) -> None:
+        """Take the cause of a death that nobody here wished."""
+        if self.killed_for is None:
+            await self.kill(KillCause.DIED)
+
     def _death_certificate(self) -> Output:
-        """Why there is no reply, as the error that the caller sees."""
-        if self.killed_for is KillCause.OUTPUT:
-            mib = self._factory.output_limits.flood_bytes // 2**20
-            ename, evalue = "OutputLimitExceeded", f"the cell sent over {mib} MiB of output and its kernel was killed"
-        elif self.killed_for in (None, KillCause.DIED):
-            ename, evalue = "KernelDied", f"the kernel died ({_describe_exit(self._exit)}); all variables are lost"
-        else:
-            ename, evalue = "SessionClosed", "the session was closed while the cell ran"
-        return error_output(ename, evalue, [f"{ename}: {evalue}"], 4096)
+        end = self._end()
+        return death_certificate(self.killed_for, end, self._factory.limits, self._factory.output_limits)
+
+    def _end(self) -> Exit | None:
+        return self._process.exit.result() if self._process.exit.done() else None
 
     async def kill(self, cause: KillCause) -> None:
         """End the kernel with everything it started and remove its folder.
@@ -383,76 +293,16 @@ class Kernel:
         Safe to call again and from several tasks: the first cause stands, and all return when it is done.
         """
         if self._ending is None:
-            died_by_itself = self._exit is not None and self._exit.done()
-            self.killed_for = KillCause.DIED if died_by_itself else cause
-            self._ending = asyncio.create_task(self._end(), name=f"kernel {self.id} end")
+            end = self._end()
+            self.killed_for = cause if end is None else end.cause or KillCause.DIED
+            self._ending = asyncio.create_task(self._finish(), name=f"kernel {self.pid} end")
         await asyncio.shield(self._ending)
 
-    async def _end(self) -> None:
-        if self._process is not None and self._exit is not None:
-            # Also after a natural death: its children are still in its group.
-            await asyncio.to_thread(kill_tree, self._process.pid)
-            await self._exit
-            self._factory.pids.discard(self._process.pid)
+    async def _finish(self) -> None:
+        self._factory.link.kill(self._process.id)
+        await self._factory.link.removed(self._process)
         for reader in self._readers:
             reader.cancel()
-        if self._client is not None:
-            # Unread floods must not be waited for.
-            self._client.shell_channel.socket.linger = 0
-            self._client.iopub_channel.socket.linger = 0
-            self._client.stop_channels()
-        await asyncio.to_thread(_remove_tree, self.folder)
-
-
-def _execute_content(code: str, silent: bool) -> dict[str, Any]:
-    """Content of an execute request: nobody is there to type, and later cells do not depend on this one's luck."""
-    return {
-        "code": code,
-        "silent": silent,
-        "store_history": not silent,
-        "user_expressions": {},
-        "allow_stdin": False,
-        "stop_on_error": False,
-    }
-
-
-def _remove_tree(folder: Path) -> None:
-    """Remove a folder that a cell has filled, folders without permissions included."""
-    shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
-        for path, names, _ in os.walk(folder):
-            for name in names:
-                with contextlib.suppress(OSError):
-                    (Path(path) / name).chmod(0o700, follow_symlinks=False)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _describe_exit(exit_task: asyncio.Task[int] | None) -> str:
-    code = exit_task.result() if exit_task is not None and exit_task.done() else 0
-    if code < 0:
-        name = signal.Signals(-code).name
-        return f"{name}, probably out of memory" if -code == signal.SIGKILL else name
-    return f"exit code {code}"
-
-
-# Nothing else of the server's environment reaches a kernel: it may hold secrets, and it is nobody's business.
-_PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH")
-
-
-def kernel_environment(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """The whole environment of a kernel whose private folder is ``folder``."""
-    return {
-        **{name: environ[name] for name in _PASSED_ON if name in environ},
-        "HOME": str(folder / "work"),
-        "TMPDIR": str(folder / "work"),
-        "IPYTHONDIR": str(folder / "ipython"),
-        "JUPYTER_RUNTIME_DIR": str(folder),
-        "MPLCONFIGDIR": str(folder / "matplotlib"),
-        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONIOENCODING": "utf-8",
-        # Each thread costs address space and several kernels share few cores.
-        "OPENBLAS_NUM_THREADS": "2",
-        "OMP_NUM_THREADS": "2",
-        "MALLOC_ARENA_MAX": "2",
-    }
+        await asyncio.gather(*self._readers, return_exceptions=True)
+        for socket in self._sockets:
+            socket.close()

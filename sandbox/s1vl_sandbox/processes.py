@@ -2,7 +2,7 @@
 
 A kernel is the leader of its own process session, so one signal reaches its whole group. Children that leave the
 group stay in its tree, because every kernel is a "child subreaper": their orphans are handed to the kernel, and once
-that is gone, to the server, which is one too.
+that is gone, to the kernel host, which is one too.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
@@ -20,6 +20,9 @@ _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 
 _PROC = Path("/proc")
+
+# How often to look again for processes that were started while others were being stopped.
+_MOST_LOOKS = 50
 
 
 def _prctl(option: int, value: int) -> None:
@@ -39,7 +42,7 @@ def die_with_parent(parent: int) -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # The parent may have been killed before the line above: no signal comes any more, and this would live forever.
     if os.getppid() != parent:
-        sys.exit("the server that started this kernel is gone")
+        sys.exit("the process that started this one is gone")
 
 
 def hide_from_peers() -> None:
@@ -59,15 +62,15 @@ def parents() -> dict[int, int]:
     return found
 
 
-def descendants(root: int) -> set[int]:
-    """Process ids below ``root``, not including it."""
-    children: dict[int, list[int]] = {}
-    for pid, parent in parents().items():
-        children.setdefault(parent, []).append(pid)
+def descendants(root: int, tree: Mapping[int, int] | None = None) -> set[int]:
+    """Process ids below ``root``, not including it; ``tree`` is what :func:`parents` gave, if it is known already."""
+    below: dict[int, list[int]] = {}
+    for pid, parent in (parents() if tree is None else tree).items():
+        below.setdefault(parent, []).append(pid)
     found: set[int] = set()
     queue = [root]
     while queue:
-        for child in children.get(queue.pop(), ()):
+        for child in below.get(queue.pop(), ()):
             if child not in found:
                 found.add(child)
                 queue.append(child)
@@ -83,30 +86,54 @@ def signal_group(leader: int, number: int) -> None:
 def kill_tree(leader: int) -> None:
     """SIGKILL the group led by ``leader`` and every descendant that left it.
 
-    The descendants are looked up while the leader still lives: afterwards nothing tells whose they were.
+    All are stopped first, again and again until no new one appears, so that what forks without end cannot outrun the
+    killing. Nothing of it is reparented meanwhile: afterwards nothing would tell whose they were.
     """
-    others = descendants(leader)
+    _kill_frozen(lambda: descendants(leader) | {leader})
     signal_group(leader, signal.SIGKILL)
-    for pid in others:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
+
+
+def kill_strays(known: Collection[int]) -> int:
+    """SIGKILL the direct children of this process that are not ``known``, and their trees; return how many there were.
+
+    They have outlived the kernel that started them and were handed to this process, which is a subreaper.
+    """
+    return _kill_frozen(lambda: _strays(known))
+
+
+def _strays(known: Collection[int]) -> set[int]:
+    found = {pid for pid in children() if pid not in known and not is_zombie(pid)}
+    return found.union(*(descendants(pid) for pid in found))
+
+
+def _kill_frozen(find: Callable[[], set[int]]) -> int:
+    frozen: set[int] = set()
+    for _ in range(_MOST_LOOKS):
+        new = find() - frozen
+        if not new:
+            break
+        for pid in new:
+            _signal(pid, signal.SIGSTOP)
+        frozen |= new
+    for pid in frozen:
+        _signal(pid, signal.SIGKILL)
+    return len(frozen)
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def is_zombie(pid: int) -> bool:
+    """Whether a process has ended and only waits to be reaped; False if there is none."""
+    try:
+        return (_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()[0] == "Z"
+    except (OSError, IndexError):
+        return False
 
 
 def children() -> set[int]:
     """Direct children of this process, zombies included."""
     me = os.getpid()
     return {pid for pid, parent in parents().items() if parent == me}
-
-
-def end_children(pids: Iterable[int]) -> int:
-    """Kill and reap direct children of this process; return how many were reaped.
-
-    One that is not quite dead yet is reaped when it is asked for again.
-    """
-    reaped = 0
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
-            reaped += os.waitpid(pid, os.WNOHANG)[0] == pid
-    return reaped

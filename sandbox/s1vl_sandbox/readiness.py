@@ -7,14 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from s1vl_sandbox.kernel import CellStatus, KillCause
+from s1vl_sandbox.grants import SessionGrants
+from s1vl_sandbox.kernel import CellStatus, KernelStartError, KillCause, WorkingDirectoryError
 from s1vl_sandbox.pool import KernelPool
 from s1vl_sandbox.sessions import Sessions
 
-# Probes of several parties must not pile up in front of the cells.
-_VALID_SECONDS = 2.0
 _PROBE_TIMEOUT_SECONDS = 5.0
-# A server whose cells end well is ready, even when the load leaves it no warm kernel at this moment.
+# A server whose cells end well is ready; and probes of several parties must not pile up in front of the cells.
 _RECENT_SUCCESS_SECONDS = 10.0
 
 
@@ -27,36 +26,58 @@ class Verdict:
 
 
 class Readiness:
-    """Answers whether a cell would run now, by running one in a kernel of the pool that no session has used."""
+    """Answers whether a cell would run now: one has just ended well, or one does now in a kernel made for that.
 
-    def __init__(self, pool: KernelPool, sessions: Sessions, clock: Callable[[], float] = time.monotonic) -> None:
+    Args:
+        pool: Where kernels come from.
+        sessions: Whose cells are evidence.
+        problem: Why there is no host for kernels; None if there is one.
+        clock: Seconds.
+    """
+
+    def __init__(
+        self,
+        pool: KernelPool,
+        sessions: Sessions,
+        problem: Callable[[], str | None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._pool = pool
         self._sessions = sessions
+        self._problem = problem
         self._clock = clock
         self._lock = asyncio.Lock()
-        self._verdict = Verdict(False, "the first kernel is starting")
-        self._checked_at = float("-inf")
+        self._succeeded_at = float("-inf")
+
+    def forget(self) -> None:
+        """Count nothing that was seen before: the host is another one now."""
+        self._succeeded_at = float("-inf")
+        self._sessions.forget_success()
 
     async def check(self) -> Verdict:
-        """Return the verdict, at most two seconds old."""
+        """Return the verdict, resting on a cell that ended at most ten seconds ago."""
         async with self._lock:
-            if self._clock() - self._checked_at > _VALID_SECONDS:
-                self._verdict = await self._check()
-                # A verdict "no" is not kept: at start-up every second counts.
-                self._checked_at = self._clock() if self._verdict.ready else float("-inf")
-            return self._verdict
-
-    async def _check(self) -> Verdict:
-        kernel = self._pool.borrow()
-        if kernel is None:
+            problem = self._problem()
+            if problem is not None:
+                return Verdict(False, problem)
             if self._sessions.now() - self._sessions.last_success < _RECENT_SUCCESS_SECONDS:
                 return Verdict(True, "a cell ended well within the last 10 s")
-            if self._pool.last_error is not None:
-                return Verdict(False, f"kernels do not start: {self._pool.last_error}")
-            return Verdict(False, "a kernel is starting")
+            if self._clock() - self._succeeded_at < _RECENT_SUCCESS_SECONDS:
+                return Verdict(True, "a kernel ran 1 + 1 within the last 10 s")
+            return await self._probe()
+
+    async def _probe(self) -> Verdict:
+        try:
+            async with asyncio.timeout(_PROBE_TIMEOUT_SECONDS):
+                kernel = await self._pool.acquire(SessionGrants())
+        except (KernelStartError, WorkingDirectoryError) as error:
+            return Verdict(False, f"kernels do not start: {error}")
+        except TimeoutError:
+            return Verdict(False, f"no kernel was ready within {_PROBE_TIMEOUT_SECONDS:.0f} s")
         result = await kernel.run("1 + 1", _PROBE_TIMEOUT_SECONDS, silent=True)
-        if result.status is not CellStatus.OK:
-            await self._pool.release(kernel, KillCause.UNHEALTHY)
-            return Verdict(False, f"a warm kernel answered {result.status.value} to 1 + 1")
-        self._pool.give_back(kernel)
-        return Verdict(True, "a warm kernel ran 1 + 1")
+        ok = result.status is CellStatus.OK
+        await self._pool.release(kernel, KillCause.CLOSED if ok else KillCause.UNHEALTHY)
+        if not ok:
+            return Verdict(False, f"a fresh kernel answered {result.status.value} to 1 + 1")
+        self._succeeded_at = self._clock()
+        return Verdict(True, "a kernel ran 1 + 1")

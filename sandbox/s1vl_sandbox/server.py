@@ -17,12 +17,14 @@ from typing import Any
 import zmq
 import zmq.asyncio
 
+from s1vl_sandbox.containment import Protection
 from s1vl_sandbox.files import Root
 from s1vl_sandbox.kernel import KernelFactory
 from s1vl_sandbox.limits import KernelLimits
+from s1vl_sandbox.link import HostLink
 from s1vl_sandbox.outputs import OutputLimits
 from s1vl_sandbox.pool import KernelPool
-from s1vl_sandbox.processes import children, end_children
+from s1vl_sandbox.processes import children, kill_strays
 from s1vl_sandbox.readiness import Readiness
 from s1vl_sandbox.sessions import Sessions
 from s1vl_sandbox.settings import Settings
@@ -55,35 +57,37 @@ class Server:
             memory_bytes=settings.kernel_memory_bytes,
             file_bytes=settings.kernel_file_bytes,
             open_files=settings.kernel_open_files,
-            processes=settings.kernel_processes,
+            cpu_seconds=settings.kernel_cpu_seconds,
         )
         self._output_limits = OutputLimits()
         self._owns_children = owns_children
+        self._separate = settings.kernels == "separate"
         self._context = zmq.asyncio.Context()
         self._context.setsockopt(zmq.MAXMSGSIZE, self._output_limits.message_bytes)
         self._context.setsockopt(zmq.RCVHWM, _RECEIVE_QUEUE_MESSAGES)
-        # A kernel binds its sockets some time after we start to connect to them.
-        self._context.setsockopt(zmq.RECONNECT_IVL, 20)
-        self.root = Path(tempfile.mkdtemp(prefix="s1vl-", dir=settings.state_dir))
-        self.factory = KernelFactory(
-            self.root / "k", self._limits, self._output_limits, self._context, self.root / "matplotlib"
+        # A folder of our own, but the one that two containers share.
+        self.root = (
+            settings.state_dir if self._separate else Path(tempfile.mkdtemp(prefix="s1vl-", dir=settings.state_dir))
         )
-        self.factory.root.mkdir(mode=0o700)
         # Where files go that no session owns: the tenant's images, or a folder that lives as long as this server.
         self.home = Path(settings.workspace) if settings.workspace else self.root / "home"
         if not settings.workspace:
-            self.home.mkdir()
+            self.home.mkdir(exist_ok=True)
             self.home.chmod(0o2770)
-        self.pool = KernelPool(self.factory.start, settings.warm_kernels, self.metrics)
-        self.sessions = Sessions(
-            self.pool, settings.max_sessions, settings.session_timeout_seconds, self.metrics, clock
+        self.link = HostLink(
+            self.root, self._limits, settings.warm_kernels, spawn=not self._separate, on_change=self._host_changed
         )
-        self.readiness = Readiness(self.pool, self.sessions)
+        self.factory = KernelFactory(self.link, self._limits, self._output_limits, self._context)
+        self.pool = KernelPool(self.factory.start, self.metrics)
+        self.sessions = Sessions(
+            self.pool, settings.max_sessions, settings.session_timeout_seconds, self.metrics, self.home, clock=clock
+        )
+        self.readiness = Readiness(self.pool, self.sessions, lambda: self.link.problem)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Start the pool; at the end no process and no file of any kernel is left."""
-        self.pool.open()
+        self.link.open()
         tasks = [asyncio.create_task(self._expire(), name="expiry")]
         if self._owns_children:
             tasks.append(asyncio.create_task(self._end_strays(), name="strays"))
@@ -94,8 +98,10 @@ class Server:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self.pool.close()
+            await self.link.close()
             self._context.destroy(linger=0)
-            shutil.rmtree(self.root, ignore_errors=True)
+            if not self._separate:
+                shutil.rmtree(self.root, ignore_errors=True)
 
     def file_roots(self) -> list[Root]:
         """The folders that the file API serves: home, and the private folders of the open sessions."""
@@ -107,6 +113,27 @@ class Server:
         """The limits that hold; None where there is none."""
         return {"kernel": self._limits.describe(), "output": asdict(self._output_limits)}
 
+    def isolation(self) -> dict[str, Any] | None:
+        """Which protections of the kernels hold on this node; None until the kernel host has told."""
+        if not self.link.hello:
+            return None
+        held = {*self.link.hello["held"], *([Protection.SEPARATE_SERVER.value] if self._separate else [])}
+        return {
+            "landlock_abi": self.link.hello["landlock_abi"],
+            "held": sorted(held),
+            "missing": sorted(set(map(str, Protection)) - held),
+        }
+
+    def _host_changed(self) -> None:
+        self.pool.resize(self.link.warm)
+        isolation = self.isolation()
+        for protection in Protection:
+            self.metrics.protection.labels(protection.value).set(
+                isolation is not None and protection.value in isolation["held"]
+            )
+        if self.link.problem is not None:
+            self.readiness.forget()
+
     async def _expire(self) -> None:
         while True:
             await asyncio.sleep(_EXPIRE_INTERVAL_SECONDS)
@@ -114,10 +141,8 @@ class Server:
                 _log.info("session expired", extra={"session_id": name})
 
     async def _end_strays(self) -> None:
-        """End what outlived its kernel: what two looks in a row found, for noting a new kernel's id takes a moment."""
-        suspects: set[int] = set()
+        """End what outlived the host, which ends what outlives its kernels."""
         while True:
             await asyncio.sleep(_STRAYS_INTERVAL_SECONDS)
-            strangers = children() - self.factory.pids
-            self.metrics.strays.inc(end_children(strangers & suspects))
-            suspects = strangers
+            if not self.link.starting and children() - self.link.pids:
+                self.metrics.strays.inc(await asyncio.to_thread(kill_strays, self.link.pids))

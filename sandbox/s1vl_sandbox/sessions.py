@@ -5,23 +5,35 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from s1vl_sandbox.kernel import CellResult, CellStatus, Kernel, KernelStartError, KillCause
+from s1vl_sandbox.grants import SessionGrants, session_grants, working_directory
+from s1vl_sandbox.kernel import (
+    CellResult,
+    CellStatus,
+    Kernel,
+    KernelStartError,
+    KillCause,
+    WorkingDirectoryError,
+)
 from s1vl_sandbox.pool import KernelPool
 from s1vl_sandbox.telemetry import Metrics
+
+__all__ = [
+    "Session",
+    "SessionClosedError",
+    "SessionLimitError",
+    "Sessions",
+    "WorkingDirectoryError",
+]
 
 _CHDIR_TIMEOUT_SECONDS = 10.0
 
 
 class SessionLimitError(RuntimeError):
     """As many sessions are open as may be."""
-
-
-class WorkingDirectoryError(ValueError):
-    """The asked working directory cannot be used."""
 
 
 class SessionClosedError(RuntimeError):
@@ -36,7 +48,7 @@ class Session:
         session_id: The client's name for it.
         created: Clock reading at creation, seconds.
         last_used: Clock reading when a cell last began or ended, seconds.
-        cwd: Working directory asked for; None is the kernel's private folder.
+        grants: What its kernels may touch, fixed when it was opened, and where the next one starts.
         kernel: None until the first cell and after a kernel was lost.
         running: Cells running or waiting for their turn.
     """
@@ -44,7 +56,7 @@ class Session:
     session_id: str
     created: float
     last_used: float
-    cwd: Path | None = None
+    grants: SessionGrants = field(default_factory=SessionGrants)
     kernel: Kernel | None = None
     running: int = 0
     closed: bool = False
@@ -59,6 +71,7 @@ class Sessions:
         limit: How many sessions may be open at once.
         timeout_seconds: A session unused for so long is closed by :meth:`expire`.
         metrics: Where sessions and cells are counted.
+        workspace: Folder that sessions may read, and below which they may ask to write.
         clock: Seconds since the epoch; tests bring their own.
     """
 
@@ -68,12 +81,15 @@ class Sessions:
         limit: int,
         timeout_seconds: float,
         metrics: Metrics,
+        workspace: Path,
+        *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.limit = limit
         self.timeout_seconds = timeout_seconds
         self._pool = pool
         self._metrics = metrics
+        self._workspace = workspace
         self._clock = clock
         self._open: dict[str, Session] = {}
         self._last_success = float("-inf")
@@ -98,16 +114,25 @@ class Sessions:
         """All open sessions, oldest first."""
         return list(self._open.values())
 
-    async def create(self, session_id: str | None, cwd: str | None) -> Session:
-        """Open a session with its kernel, or return the open one of that name.
+    def forget_success(self) -> None:
+        """Let no earlier cell speak for the kernels of today."""
+        self._last_success = float("-inf")
+
+    async def create(self, session_id: str | None, cwd: str | None, readable: Sequence[str] = ()) -> Session:
+        """Open a session with its kernel, or return the open one of that name, whose grants stay as they are.
+
+        Args:
+            session_id: Name of the session; None opens one with a random name.
+            cwd: Directory to start in. Below the workspace it may be written, and is made if only its parent exists.
+            readable: Absolute paths below the workspace; if any are given, nothing else of it can be read.
 
         Raises:
             SessionLimitError: The limit is reached.
-            WorkingDirectoryError: ``cwd`` is not a directory.
+            WorkingDirectoryError: ``cwd`` or one of ``readable`` cannot be used.
             KernelStartError: No kernel could be started.
             SessionClosedError: It was deleted meanwhile.
         """
-        session = self._find_or_open(session_id, cwd)
+        session = self._find_or_open(session_id, cwd, readable)
         try:
             async with session.lock:
                 if session.kernel is None:
@@ -118,7 +143,12 @@ class Sessions:
         return session
 
     async def execute(
-        self, code: str, limit_seconds: float, session_id: str | None, cwd: str | None
+        self,
+        code: str,
+        limit_seconds: float,
+        session_id: str | None,
+        cwd: str | None,
+        readable: Sequence[str] = (),
     ) -> tuple[str, CellResult]:
         """Run a cell, opening the session when it is not open. Cells of one session run one after the other.
 
@@ -126,18 +156,19 @@ class Sessions:
             code: Python source.
             limit_seconds: Seconds for the cell itself, not counting its wait for a kernel or for earlier cells.
             session_id: Name of the session; None opens one with a random name.
-            cwd: Directory to change to before the cell.
+            cwd: Directory to change to before the cell. Of a session that is open, it does not change the grants.
+            readable: As in :meth:`create`, when the session is opened.
 
         Returns:
             The session's name and the result.
 
         Raises:
             SessionLimitError: A session had to be opened and the limit is reached.
-            WorkingDirectoryError: ``cwd`` is not a directory.
+            WorkingDirectoryError: ``cwd`` or one of ``readable`` cannot be used.
             KernelStartError: No kernel could be started.
             SessionClosedError: The session was deleted meanwhile.
         """
-        session = self._find_or_open(session_id, cwd)
+        session = self._find_or_open(session_id, cwd, readable)
         session.running += 1
         try:
             async with session.lock:
@@ -175,29 +206,26 @@ class Sessions:
         await asyncio.gather(*(self.delete(name) for name in names))
         return names
 
-    def _find_or_open(self, session_id: str | None, cwd: str | None) -> Session:
-        directory = _directory(cwd)
+    def _find_or_open(self, session_id: str | None, cwd: str | None, readable: Sequence[str]) -> Session:
         session = self._open.get(session_id) if session_id else None
         if session is not None:
+            working_directory(cwd)
             return session
         if len(self._open) >= self.limit:
             raise SessionLimitError(f"session limit reached: {len(self._open)} of {self.limit} sessions are open")
+        grants = session_grants(cwd, readable, str(self._workspace))
         now = self._clock()
-        session = Session(session_id or str(uuid.uuid4()), created=now, last_used=now, cwd=directory)
+        session = Session(session_id or str(uuid.uuid4()), created=now, last_used=now, grants=grants)
         self._open[session.session_id] = session
         self._metrics.sessions.set(len(self._open))
         return session
 
     async def _give_kernel(self, session: Session) -> Kernel:
-        started = time.monotonic()
-        kernel, was_warm = await self._pool.acquire()
-        self._metrics.acquire.labels("warm" if was_warm else "cold").observe(time.monotonic() - started)
+        kernel = await self._pool.acquire(session.grants)
         if session.closed:
             await self._pool.release(kernel, KillCause.CLOSED)
             raise SessionClosedError("the session was closed before its kernel was ready")
         session.kernel = kernel
-        if session.cwd is not None:
-            await self._change_directory(kernel, session.cwd)
         return kernel
 
     async def _run(self, session: Session, code: str, limit_seconds: float, cwd: str | None) -> CellResult:
@@ -212,10 +240,10 @@ class Sessions:
             return await kernel.run(code, limit_seconds)
         if kernel is None:
             kernel = await self._give_kernel(session)
-        directory = _directory(cwd)
-        if directory is not None and directory != session.cwd:
+        directory = working_directory(cwd)
+        if directory is not None and directory != session.grants.cwd:
             await self._change_directory(kernel, directory)
-            session.cwd = directory
+            session.grants = replace(session.grants, cwd=directory)
         result = await kernel.run(code, limit_seconds)
         if result.state_lost:
             session.kernel = None
@@ -223,9 +251,14 @@ class Sessions:
         return result
 
     async def _change_directory(self, kernel: Kernel, directory: Path) -> None:
-        result = await kernel.run(f"__import__('os').chdir({str(directory)!r})", _CHDIR_TIMEOUT_SECONDS, silent=True)
+        # Landlock does not govern chdir, so whether the kernel sees anything there must be asked.
+        code = f"__import__('os').listdir({str(directory)!r}) and None\n__import__('os').chdir({str(directory)!r})"
+        result = await kernel.run(code, _CHDIR_TIMEOUT_SECONDS, silent=True)
         if result.status is not CellStatus.OK:
-            raise WorkingDirectoryError(f"cwd {str(directory)!r}: the kernel may not enter it")
+            raise WorkingDirectoryError(
+                f"cwd {str(directory)!r}: the kernel may not use it; folders are granted when a session is opened: "
+                f"those below {self._workspace}, and what any kernel may read"
+            )
 
     def _count(self, result: CellResult) -> None:
         self._metrics.cells.labels(result.status.value).inc()
@@ -234,16 +267,3 @@ class Sessions:
             self._metrics.truncations.inc()
         if result.status is CellStatus.OK:
             self._last_success = self._clock()
-
-
-def _directory(cwd: str | None) -> Path | None:
-    if not cwd:
-        return None
-    path = Path(cwd)
-    try:
-        usable = path.is_absolute() and path.is_dir()
-    except (OSError, ValueError):
-        usable = False
-    if not usable:
-        raise WorkingDirectoryError(f"cwd {cwd[:200]!r} is not an absolute path of a directory")
-    return path

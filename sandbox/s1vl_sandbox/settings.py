@@ -30,13 +30,14 @@ class Settings(BaseSettings):
         max_sessions: How many sessions may be open at once; one kernel each.
         warm_kernels: Kernels kept started ahead of need. At least one, because readiness runs code in it.
         session_timeout_seconds: A session unused for so long is closed. AIO Sandbox documents 30 minutes.
-        workspace: Where the tenant's images are mounted; told to clients, never touched by the server.
+        workspace: Where the tenant's images are mounted; kernels may read it.
         kernel_memory_bytes: Address space of one kernel process (RLIMIT_AS); 0 leaves it unlimited.
         kernel_file_bytes: Largest file a kernel may write (RLIMIT_FSIZE).
         kernel_open_files: Open file descriptors of one kernel process (RLIMIT_NOFILE).
-        kernel_processes: RLIMIT_NPROC of a kernel; 0 leaves it alone. The kernel counts it per user id over the
-            whole node, so pods with the same user id would starve each other: prefer the kubelet's podPidsLimit.
-        state_dir: Folder under which sockets and working folders of kernels are made.
+        kernel_cpu_seconds: CPU time of one kernel process (RLIMIT_CPU).
+        kernels: "child" has the server start the kernel host; "separate" has it wait for one in another container.
+        require_isolation: "strict" refuses to start where a protection of the kernels does not hold.
+        state_dir: Folder for sockets and working folders of kernels; with a separate host the one folder both share.
         log_format: One JSON object a line, or text for people.
     """
 
@@ -46,12 +47,14 @@ class Settings(BaseSettings):
     host: str = "0.0.0.0"  # noqa: S104  (a pod's server must be reachable on the pod's address)
     port: int = Field(8080, ge=1, le=65535)
     max_sessions: int = Field(8, ge=1, le=512)
-    warm_kernels: int = Field(1, ge=1, le=64)
+    warm_kernels: int = Field(2, ge=1, le=64)
     session_timeout_seconds: int = Field(1800, ge=1)
     workspace: str = ""
     kernel_memory_bytes: int = Field(4 * GIB, ge=0)
     kernel_file_bytes: int = Field(GIB, ge=1)
     kernel_open_files: int = Field(1024, ge=64)
-    kernel_processes: int = Field(0, ge=0)
+    kernel_cpu_seconds: int = Field(3600, ge=1)
+    kernels: Literal["child", "separate"] = "child"
+    require_isolation: Literal["", "strict"] = ""
     state_dir: Path = Field(default_factory=lambda: Path(tempfile.gettempdir()))
     log_format: Literal["json", "text"] = "json"

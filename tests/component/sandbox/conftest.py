@@ -28,9 +28,16 @@ SHARED_SESSION = "shared"
 class Sandbox:
     """A running server and a client for it."""
 
-    def __init__(self, server: Server, http: httpx.AsyncClient) -> None:
+    def __init__(self, server: Server, http: httpx.AsyncClient, workspace: Path) -> None:
         self.server = server
         self.http = http
+        self.workspace = workspace
+
+    @property
+    def host_pid(self) -> int:
+        """Process id of the kernel host, a child of this process."""
+        (pid,) = self.server.link.pids
+        return pid
 
     async def execute(self, code: str, session_id: str | None = None, **body: Any) -> Answer:
         """Run a cell and return `data`; the request itself must succeed."""
@@ -93,16 +100,19 @@ def gone(pid: int) -> bool:
 async def run_sandbox(clock: Callable[[], float] = time.time, **settings: Any) -> AsyncIterator[Sandbox]:
     """A server with these settings, ready to run code, in a folder short enough for sockets."""
     with tempfile.TemporaryDirectory(prefix="s1vl-test-", dir="/tmp") as folder:
-        server = Server(Settings(state_dir=Path(folder), **settings), clock)
+        workspace, state_dir = Path(folder) / "images", Path(folder) / "state"
+        workspace.mkdir()
+        state_dir.mkdir()
+        server = Server(Settings(**{"state_dir": state_dir, "workspace": str(workspace), **settings}), clock)
         transport = httpx.ASGITransport(create_app(server))
         async with (
             server.running(),
             httpx.AsyncClient(transport=transport, base_url="http://sandbox", timeout=120) as http,
         ):
-            sandbox = Sandbox(server, http)
+            sandbox = Sandbox(server, http, workspace)
             await sandbox.ready()
             yield sandbox
-        assert names_in(Path(folder)) == [], "the server left files behind"
+        assert names_in(state_dir) == [], "the server left files behind"
 
 
 Runner = Callable[..., AbstractAsyncContextManager[Sandbox]]
@@ -119,6 +129,14 @@ async def sandbox() -> AsyncIterator[Sandbox]:
     """One server for all tests that need nothing special; each uses sessions of its own."""
     async with run_sandbox(max_sessions=20, warm_kernels=2) as running:
         yield running
+
+
+@pytest.fixture
+def work_dir(sandbox: Sandbox, request: pytest.FixtureRequest) -> Path:
+    """A folder of the test's own below the shared server's workspace."""
+    folder = sandbox.workspace / request.node.name
+    folder.mkdir()
+    return folder
 
 
 @pytest.fixture

@@ -160,7 +160,7 @@ async def test_a_cell_that_ignores_the_interrupt_is_killed_with_its_children(
     pids = await sandbox.printed(
         "import os, subprocess, time\n"
         "same = subprocess.Popen(['sleep', '1000'])\n"
-        "away = subprocess.Popen(['setsid', 'sleep', '1001'])\n"
+        "away = subprocess.Popen(['nohup', 'sleep', '1001'])\n"
         "print(os.getpid(), same.pid, away.pid)",
         session_id,
     )

@@ -10,11 +10,13 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx
 import pytest
 
+from s1vl_sandbox import link
 from s1vl_sandbox.processes import children, descendants
 
 from .conftest import SHARED_SESSION, Runner, Sandbox, eventually, gone, names_in
@@ -65,59 +67,75 @@ async def test_the_key(runner: Runner) -> None:
             assert (await get(path)).status_code == 200
 
 
-async def test_readiness_uses_no_session_and_keeps_the_kernel(sandbox: Sandbox) -> None:
-    before = sandbox.server.pool.pids
-    await eventually(lambda: sandbox.server.pool.size == 2)
-    for _ in range(5):
-        assert (await sandbox.http.get("/readyz")).status_code == 200
-    assert sandbox.server.pool.pids >= before
-    assert await sandbox.session_ids() <= {SHARED_SESSION}
-
-
-async def test_a_warm_kernel_that_died_is_replaced(runner: Runner) -> None:
+async def test_readiness_uses_no_session_and_ends_its_kernel(runner: Runner) -> None:
+    now = time.monotonic()
     async with runner() as sandbox:
-        (pid,) = sandbox.server.pool.pids
+        readiness = sandbox.server.readiness
+        readiness._clock = lambda: now
+        for _ in range(3):
+            now += 60
+            assert (await readiness.check()).reason == "a kernel ran 1 + 1"
+            assert sandbox.server.pool.pids == set()
+        assert (await readiness.check()).reason == "a kernel ran 1 + 1 within the last 10 s"
+        assert await sandbox.session_ids() == set()
+
+
+async def test_warm_kernels_that_died_are_replaced(runner: Runner) -> None:
+    async with runner() as sandbox:
+        await eventually(lambda: sandbox.server.pool.size == 1)
+        (pid,) = descendants(sandbox.host_pid)
         os.kill(pid, signal.SIGKILL)
-        await eventually(lambda: not any(kernel.alive for kernel in sandbox.server.pool._ready))
-        await sandbox.ready()
+        await eventually(lambda: descendants(sandbox.host_pid) - {pid} and sandbox.server.pool.size == 1)
         assert await sandbox.printed("print(1)", "s") == "1"
+
+
+async def test_a_host_that_dies_takes_its_kernels_along_and_is_replaced(runner: Runner) -> None:
+    async with runner(max_sessions=4) as sandbox:
+        await sandbox.execute("x = 1", "idle")
+        begun = sandbox.workspace / "begun"
+        code = f"open({str(begun)!r}, 'w').close()\nimport time\ntime.sleep(1000)"
+        cell = asyncio.create_task(sandbox.execute(code, "busy", timeout=300, cwd=str(sandbox.workspace)))
+        await eventually(begun.exists)
+        pids = {sandbox.host_pid} | descendants(sandbox.host_pid)
+        os.kill(sandbox.host_pid, signal.SIGKILL)
+        data = await cell
+        assert (data["status"], data["state_lost"]) == ("error", True)
+        assert data["outputs"][-1]["ename"] == "KernelDied"
+        refused = await sandbox.http.get("/readyz")
+        assert refused.status_code == 503
+        assert "kernel host" in refused.json()["reason"]
+        assert (await sandbox.http.get("/healthz")).status_code == 200
+        for pid in pids:
+            await eventually(lambda pid=pid: gone(pid))
+        # Whoever only looked away learns of it before code runs without the variables.
+        assert (await sandbox.execute("x", "idle"))["outputs"][-1]["ename"] == "KernelDied"
+        assert (await sandbox.execute("x", "idle"))["outputs"][-1]["ename"] == "NameError"
+        await sandbox.ready()
+        metrics = (await sandbox.http.get("/metrics")).text
+        assert 's1vl_sandbox_kernel_ends_total{cause="host_lost"} 2.0' in metrics
 
 
 async def test_readiness_says_why_kernels_do_not_start(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     async with runner() as sandbox:
         monkeypatch.setattr(sys, "executable", "/nonexistent/python")
-        await sandbox.execute("1", "takes the warm one")
-        sandbox.server.sessions._last_success = float("-inf")
-        await eventually(lambda: sandbox.server.pool.last_error is not None)
+        os.kill(sandbox.host_pid, signal.SIGKILL)
         await eventually(sandbox.unready)
-        assert "/nonexistent/python" in (await sandbox.http.get("/readyz")).json()["reason"]
+        await eventually(lambda: "/nonexistent/python" in str(sandbox.server.link.problem))
+        monkeypatch.setattr(link, "_WAIT_SECONDS", 0.1)
         refused = await sandbox.http.post("/v1/jupyter/execute", json={"code": "1", "session_id": "new"})
         assert refused.status_code == 503
-        assert await sandbox.session_ids() == {"takes the warm one"}
+        assert "/nonexistent/python" in refused.json()["message"]
+        assert await sandbox.session_ids() == set()
         monkeypatch.undo()
         await sandbox.ready()
-
-
-async def test_kernels_are_known_from_their_first_moment(runner: Runner) -> None:
-    """Else the search for strays would end those that take long to start."""
-    async with runner(warm_kernels=2, max_sessions=4) as sandbox:
-        before = children() - sandbox.server.factory.pids
-        cells = asyncio.gather(*(sandbox.execute("1", f"s{n}") for n in range(4)))
-        unknown: set[int] = set()
-        while not cells.done():
-            await asyncio.sleep(0.05)
-            now = children() - sandbox.server.factory.pids - before
-            assert not now & unknown, "the same process was unknown in two looks"
-            unknown = now
-        await cells
 
 
 async def test_shutdown_leaves_no_process(runner: Runner) -> None:
     before = children()
     async with runner(warm_kernels=2, max_sessions=4) as sandbox:
-        text = await sandbox.printed("import subprocess\nprint(subprocess.Popen(['setsid', 'sleep', '1004']).pid)", "s")
-        pids = sandbox.server.pool.pids | {int(text)}
-        assert all(not gone(pid) for pid in pids)
+        text = await sandbox.printed("import subprocess\nprint(subprocess.Popen(['sleep', '1004']).pid)", "s")
+        pids = {sandbox.host_pid} | descendants(sandbox.host_pid)
+        assert int(text) in pids
     for pid in pids:
         await eventually(lambda pid=pid: gone(pid))
     assert children() <= before
@@ -126,12 +144,14 @@ async def test_shutdown_leaves_no_process(runner: Runner) -> None:
 class Program:
     """`s1vl-sandbox` as a process of its own, as in a pod."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **more: str) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         env = {"PATH": os.environ["PATH"], "S1VL_SANDBOX_PORT": str(port), "S1VL_SANDBOX_HOST": "127.0.0.1"}
+        (folder / "images").mkdir()
         env |= {"S1VL_SANDBOX_STATE_DIR": str(folder), "HOME": str(folder)}
+        env |= {"S1VL_SANDBOX_WORKSPACE": str(folder / "images"), **more}
         self.log = folder / "log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen([sys.executable, "-m", "s1vl_sandbox"], env=env, stderr=log, stdout=log)
@@ -149,10 +169,13 @@ async def test_the_program_ends_strays_and_stops_on_sigterm(tmp_path: Path) -> N
     program = Program(tmp_path)
     try:
         await eventually(program.ready)
-        # The kernel dies without a word, and the daemon has left its process group.
-        daemon = tmp_path / "daemon"
-        code = f"!setsid sleep 1005 >/dev/null 2>&1 & echo $! > {daemon}\nimport os\nos._exit(0)"
-        answer = (await program.http.post("/v1/jupyter/execute", json={"code": code})).json()["data"]
+        # The kernel dies without a word and leaves a daemon.
+        workspace = tmp_path / "images"
+        daemon = workspace / "daemon"
+        code = f"!nohup sleep 1005 >/dev/null 2>&1 & echo $! > {daemon}\nimport os\nos._exit(0)"
+        answer = (await program.http.post("/v1/jupyter/execute", json={"code": code, "cwd": str(workspace)})).json()[
+            "data"
+        ]
         assert answer["outputs"][-1]["ename"] == "KernelDied"
         await eventually(lambda: gone(int(daemon.read_text())))
         pids = descendants(program.process.pid)
@@ -162,7 +185,7 @@ async def test_the_program_ends_strays_and_stops_on_sigterm(tmp_path: Path) -> N
         assert program.process.returncode in (0, -signal.SIGTERM), program.log.read_text()
         for pid in pids:
             await eventually(lambda pid=pid: gone(pid))
-        assert names_in(tmp_path) == ["daemon", "log"]
+        assert names_in(tmp_path) == ["images", "log"]
         for line in program.log.read_text().splitlines():
             assert {"time", "level", "logger", "message"} <= set(json.loads(line))
     finally:
@@ -172,12 +195,12 @@ async def test_the_program_ends_strays_and_stops_on_sigterm(tmp_path: Path) -> N
 
 
 async def test_kernels_die_with_a_server_that_is_killed(tmp_path: Path) -> None:
-    """Also those that were just starting: one warm kernel is taken, so that the next one is on its way."""
+    """With the host, the waiting processes and those that were just starting, for one has been taken."""
     program = Program(tmp_path)
     try:
         await eventually(program.ready)
         await program.http.post("/v1/jupyter/sessions/create", json={})
-        await eventually(lambda: len(descendants(program.process.pid)) >= 2)
+        await eventually(lambda: len(descendants(program.process.pid)) >= 3)
         pids = descendants(program.process.pid)
     finally:
         program.process.kill()

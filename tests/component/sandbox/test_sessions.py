@@ -30,13 +30,13 @@ async def test_without_a_name_every_call_gets_a_session_of_its_own(sandbox: Sand
     assert {first["session_id"], second["session_id"]} == await sandbox.session_ids() - {SHARED_SESSION}
 
 
-async def test_two_sessions_run_at_the_same_time(sandbox: Sandbox, tmp_path: Path) -> None:
+async def test_two_sessions_run_at_the_same_time(sandbox: Sandbox, work_dir: Path) -> None:
     """Each cell ends only when it has seen the other one begin."""
     meet = "import os, time\nopen({mine!r}, 'w').close()\nwhile not os.path.exists({other!r}): time.sleep(0.01)"
-    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+    one, two, cwd = str(work_dir / "one"), str(work_dir / "two"), str(work_dir)
     results = await asyncio.gather(
-        sandbox.execute(meet.format(mine=one, other=two), "one"),
-        sandbox.execute(meet.format(mine=two, other=one), "two"),
+        sandbox.execute(meet.format(mine=one, other=two), "one", cwd=cwd),
+        sandbox.execute(meet.format(mine=two, other=one), "two", cwd=cwd),
     )
     assert [r["status"] for r in results] == ["ok", "ok"]
 
@@ -72,8 +72,8 @@ async def test_delete_ends_every_process_and_removes_every_file(sandbox: Sandbox
     text = await sandbox.printed(
         "import os, subprocess\n"
         "os.makedirs('locked/inner')\nopen('locked/inner/f', 'w').close()\nos.chmod('locked', 0)\n"
-        "child = subprocess.Popen(['setsid', 'sleep', '1002'])\n"
-        "daemon = get_ipython().getoutput('setsid sleep 1003 >/dev/null 2>&1 & echo $!')\n"
+        "child = subprocess.Popen(['sleep', '1002'])\n"
+        "daemon = get_ipython().getoutput('sleep 1003 >/dev/null 2>&1 & echo $!')\n"
         "print(os.getpid(), child.pid, *daemon, os.getcwd())",
         session_id,
     )
@@ -85,12 +85,11 @@ async def test_delete_ends_every_process_and_removes_every_file(sandbox: Sandbox
 
 
 async def test_delete_ends_a_running_cell_and_the_waiting_ones(
-    sandbox: Sandbox, session_id: str, tmp_path: Path
+    sandbox: Sandbox, session_id: str, work_dir: Path
 ) -> None:
-    begun = tmp_path / "begun"
-    running = asyncio.create_task(
-        sandbox.execute(f"open({str(begun)!r}, 'w').close()\nimport time\ntime.sleep(100)", session_id, timeout=100)
-    )
+    begun = work_dir / "begun"
+    code = "open('begun', 'w').close()\nimport time\ntime.sleep(100)"
+    running = asyncio.create_task(sandbox.execute(code, session_id, timeout=100, cwd=str(work_dir)))
     await eventually(begun.exists)
     waiting = asyncio.create_task(
         sandbox.http.post("/v1/jupyter/execute", json={"code": "1", "session_id": session_id})
@@ -109,14 +108,14 @@ async def test_a_used_kernel_never_serves_another_session(sandbox: Sandbox) -> N
     assert len(seen) == 4
 
 
-async def test_working_directory(sandbox: Sandbox, session_id: str, tmp_path: Path) -> None:
+async def test_working_directory(sandbox: Sandbox, session_id: str, work_dir: Path) -> None:
     code = "import os\nprint(os.getcwd())"
-    assert await sandbox.printed(code, session_id, cwd=str(tmp_path)) == str(tmp_path)
-    assert await sandbox.printed(code, session_id) == str(tmp_path)
+    assert await sandbox.printed(code, session_id, cwd=str(work_dir)) == str(work_dir)
+    assert await sandbox.printed(code, session_id) == str(work_dir)
     await sandbox.execute("os._exit(0)", session_id)
-    assert await sandbox.printed(code, session_id) == str(tmp_path), "a fresh kernel starts where the session was"
-    await sandbox.http.post("/v1/jupyter/sessions/create", json={"session_id": "other", "cwd": str(tmp_path)})
-    assert await sandbox.printed(code, "other") == str(tmp_path)
+    assert await sandbox.printed(code, session_id) == str(work_dir), "a fresh kernel starts where the session was"
+    await sandbox.http.post("/v1/jupyter/sessions/create", json={"session_id": "other", "cwd": str(work_dir)})
+    assert await sandbox.printed(code, "other") == str(work_dir)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from s1vl_sandbox.kernel import kernel_environment
+from s1vl_sandbox.kernels.environment import kernel_environment
 from s1vl_sandbox.limits import KernelLimits
 from s1vl_sandbox.settings import Settings
 
@@ -20,7 +20,7 @@ def test_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("S1VL_SANDBOX_WORKSPACE", "/mnt/data/images")
     settings = Settings()
     assert (settings.api_key_sha256, settings.max_sessions, settings.workspace) == (digest, 3, "/mnt/data/images")
-    assert (settings.port, settings.warm_kernels, settings.session_timeout_seconds) == (8080, 1, 1800)
+    assert (settings.port, settings.warm_kernels, settings.session_timeout_seconds) == (8080, 2, 1800)
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,8 @@ def test_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ("port", 70000),
         ("kernel_open_files", 3),
         ("log_format", "xml"),
+        ("kernels", "threads"),
+        ("require_isolation", "maybe"),
     ],
 )
 def test_nonsense_is_refused(name: str, value: object) -> None:
@@ -41,8 +43,16 @@ def test_nonsense_is_refused(name: str, value: object) -> None:
 
 
 def test_a_limit_of_zero_is_told_as_none() -> None:
-    limits = KernelLimits(memory_bytes=1, file_bytes=2, open_files=3, processes=0)
-    assert limits.describe() == {"memory_bytes": 1, "file_bytes": 2, "open_files": 3, "processes": None}
+    limits = KernelLimits(1, 2, 3, 4, processes=5, disk_bytes=6, disk_entries=0)
+    assert limits.describe() == {
+        "memory_bytes": 1,
+        "file_bytes": 2,
+        "open_files": 3,
+        "cpu_seconds": 4,
+        "processes": 5,
+        "disk_bytes": 6,
+        "disk_entries": None,
+    }
 
 
 def test_kernels_get_nothing_of_the_servers_environment_but_what_is_listed() -> None:
