@@ -27,6 +27,9 @@ class ExecuteRequest(BaseModel):
     kernel_name: str | None = None
     session_id: SessionId | None = Field(None, description="An unknown name opens a session of that name.")
     cwd: str | None = Field(None, description="Absolute path of a directory to change to before the cell.")
+    readable: list[str] = Field(
+        [], max_length=1000, description="Absolute paths: of the workspace, a new session may read only these."
+    )
 
 
 class CreateSessionRequest(BaseModel):
@@ -34,7 +37,10 @@ class CreateSessionRequest(BaseModel):
 
     session_id: SessionId | None = None
     kernel_name: str | None = None
-    cwd: str | None = None
+    cwd: str | None = Field(None, description="Absolute path; below the workspace it may be written to.")
+    readable: list[str] = Field(
+        [], max_length=1000, description="Absolute paths: of the workspace, a new session may read only these."
+    )
 
 
 def _check_kernel_name(name: str | None) -> None:
@@ -66,7 +72,9 @@ def told(result: CellResult, timeout: int) -> tuple[str, str | None]:
 async def execute(body: ExecuteRequest, request: Request) -> Envelope:
     """Run a cell. HTTP 200 says only that it was run; ``data.status`` says how it ended: ok, error or timeout."""
     _check_kernel_name(body.kernel_name)
-    session_id, result = await server_of(request).sessions.execute(body.code, body.timeout, body.session_id, body.cwd)
+    session_id, result = await server_of(request).sessions.execute(
+        body.code, body.timeout, body.session_id, body.cwd, body.readable
+    )
     message, hint = told(result, body.timeout)
     data = {
         "kernel_name": KERNEL_NAME,
@@ -86,7 +94,7 @@ async def execute(body: ExecuteRequest, request: Request) -> Envelope:
 async def create_session(body: CreateSessionRequest, request: Request) -> Envelope:
     """Open a session and wait until its kernel can run code; a session of that name that is open is kept."""
     _check_kernel_name(body.kernel_name)
-    session = await server_of(request).sessions.create(body.session_id, body.cwd)
+    session = await server_of(request).sessions.create(body.session_id, body.cwd, body.readable)
     message = "the session is ready"
     return success({"session_id": session.session_id, "kernel_name": KERNEL_NAME, "message": message}, message)
 

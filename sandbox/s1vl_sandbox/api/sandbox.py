@@ -44,6 +44,7 @@ async def sandbox(request: Request) -> Envelope:
         "version": version,
         "packages": {name: importlib.metadata.version(name) for name in _SHOWN_PACKAGES},
         "limits": server.describe_limits(),
+        "isolation": server.isolation(),
     }
     return {**success(data), "home_dir": home, "workspace": workspace, "version": version, "detail": detail}
 

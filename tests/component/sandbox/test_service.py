@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from s1vl_sandbox import link
+from s1vl_sandbox.containment import Protection
 from s1vl_sandbox.processes import children, descendants
 
 from .conftest import SHARED_SESSION, Runner, Sandbox, eventually, gone, names_in
@@ -40,6 +41,9 @@ async def test_sandbox_info(sandbox: Sandbox) -> None:
     assert first["success"] is True
     assert first["data"]["boot_id"] == second["data"]["boot_id"] == sandbox.server.boot_id
     assert first["data"]["limits"]["kernel"]["memory_bytes"] == 4 * 2**30
+    isolation = first["data"]["isolation"]
+    assert set(isolation["held"]) | set(isolation["missing"]) == set(Protection)
+    assert "separate_server" in isolation["missing"]
     assert first["detail"]["runtime"]["python"][0]["ver"].startswith("3.")
     info = (await sandbox.http.get("/v1/jupyter/info")).json()["data"]
     assert info["default_kernel"] == "python3"
@@ -51,7 +55,8 @@ async def test_metrics(sandbox: Sandbox) -> None:
     text = (await sandbox.http.get("/metrics")).text
     assert "s1vl_sandbox_sessions 1.0" in text
     assert 's1vl_sandbox_cells_total{status="error"}' in text
-    assert "s1vl_sandbox_acquire_seconds_bucket" in text
+    assert 's1vl_sandbox_acquire_seconds_bucket{le="0.05",source="warm"}' in text
+    assert 's1vl_sandbox_protection{name="separate_server"} 0.0' in text
 
 
 async def test_the_key(runner: Runner) -> None:
@@ -81,7 +86,7 @@ async def test_readiness_uses_no_session_and_ends_its_kernel(runner: Runner) -> 
 
 
 async def test_warm_kernels_that_died_are_replaced(runner: Runner) -> None:
-    async with runner() as sandbox:
+    async with runner(warm_kernels=1) as sandbox:
         await eventually(lambda: sandbox.server.pool.size == 1)
         (pid,) = descendants(sandbox.host_pid)
         os.kill(pid, signal.SIGKILL)
