@@ -22,8 +22,10 @@ from s1vl_sandbox.protocol import Lines, Message, encode
 
 KEY_FILE = "key"
 
-# Kernels yield to their host, which must be able to end them.
-_NICE = 5
+# Kernels yield to their host, which must be able to end them: a bomb's thousands of processes share what it leaves.
+_NICE = 19
+# When the container's memory is full, a kernel has to die and not the host of all.
+_OOM_SCORE_ADJ = 1000
 
 
 class WorkingDirectoryUnusableError(Exception):
@@ -80,6 +82,7 @@ def detach(folder: Path, limits: KernelLimits, host: int) -> None:
     limits.apply()
     os.umask(0o007)
     os.nice(_NICE)
+    Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE_ADJ))
     # Forks share the state of the global generator and would all draw the same numbers.
     np.random.seed()
     environment = kernel_environment(folder, os.environ)

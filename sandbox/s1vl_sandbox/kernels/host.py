@@ -16,6 +16,7 @@ from typing import Any
 
 from s1vl_sandbox.kernels.child import live
 from s1vl_sandbox.kernels.family import Child, Ended, Family, State
+from s1vl_sandbox.kernels.memory import container_bytes, within
 from s1vl_sandbox.kernels.watch import INTERVAL_SECONDS, Watch
 from s1vl_sandbox.limits import KernelLimits
 from s1vl_sandbox.processes import signal_group
@@ -155,7 +156,7 @@ class Host:
     def _obey(self, message: Message) -> None:
         match message["type"]:
             case "configure":
-                self._limits = KernelLimits(**message["limits"])
+                self._limits = within(KernelLimits(**message["limits"]), container_bytes())
                 self._watch = Watch(self._limits)
                 self._warm = message["warm"]
             case "start":
