@@ -7,7 +7,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 
@@ -33,15 +33,15 @@ def measure(folder: Path, step: int) -> Iterator[Usage]:
             with os.scandir(queue.pop()) as entries:
                 for entry in entries:
                     # An entry that has gone since takes nothing.
-                    with contextlib.suppress(OSError):
+                    with contextlib.suppress(FileNotFoundError):
                         usage.disk_bytes += entry.stat(follow_symlinks=False).st_blocks * 512
                         usage.entries += 1
                         if entry.is_dir(follow_symlinks=False):
                             queue.append(entry.path)
                     if usage.entries % step == 0:
-                        yield usage
+                        yield replace(usage)
         except OSError as error:
             if error.errno == errno.ENAMETOOLONG:
                 # Nobody makes folders that deep but to hide something.
                 usage.entries = sys.maxsize
-    yield usage
+    yield replace(usage)

@@ -17,7 +17,7 @@ from s1vl_sandbox.containment import Grants, confine
 from s1vl_sandbox.kernels.environment import kernel_environment
 from s1vl_sandbox.kernels.ipython import KernelApp
 from s1vl_sandbox.limits import KernelLimits
-from s1vl_sandbox.processes import become_subreaper, die_with_parent
+from s1vl_sandbox.processes import become_subreaper, die_with_parent, offer_to_oom_killer
 from s1vl_sandbox.protocol import Lines, Message, encode
 
 KEY_FILE = "key"
@@ -82,7 +82,7 @@ def detach(folder: Path, limits: KernelLimits, host: int) -> None:
     limits.apply()
     os.umask(0o007)
     os.nice(_NICE)
-    Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE_ADJ))
+    offer_to_oom_killer(_OOM_SCORE_ADJ)
     # Forks share the state of the global generator and would all draw the same numbers.
     np.random.seed()
     environment = kernel_environment(folder, os.environ)

@@ -190,6 +190,6 @@ async def test_fifty_sessions_at_once(runner: Runner) -> None:
 async def test_no_kernel_after_the_end(runner: Runner) -> None:
     async with runner() as sandbox:
         server = sandbox.server
-        await eventually(lambda: (server.root / "host.sock").exists())
+        await eventually((server.root / "host.sock").exists)
     with pytest.raises(KernelStartError, match="shutting down"):
         await server.sessions.create("late", None)
