@@ -32,7 +32,8 @@ class Settings(BaseSettings):
         session_timeout_seconds: A session unused for so long is closed. AIO Sandbox documents 30 minutes.
         workspace: Where the tenant's images are mounted; kernels may read it.
         kernel_memory_bytes: Address space of one kernel process (RLIMIT_AS); 0 leaves it unlimited.
-        kernel_file_bytes: Largest file a kernel may write (RLIMIT_FSIZE).
+        kernel_file_bytes: Largest file a kernel may write (RLIMIT_FSIZE); less than its folder may hold, so that a cell
+            that writes without end gets an error and keeps its kernel.
         kernel_open_files: Open file descriptors of one kernel process (RLIMIT_NOFILE).
         kernel_cpu_seconds: CPU time of one kernel process (RLIMIT_CPU).
         kernels: "child" has the server start the kernel host; "separate" has it wait for one in another container.
@@ -51,7 +52,7 @@ class Settings(BaseSettings):
     session_timeout_seconds: int = Field(1800, ge=1)
     workspace: str = ""
     kernel_memory_bytes: int = Field(4 * GIB, ge=0)
-    kernel_file_bytes: int = Field(GIB, ge=1)
+    kernel_file_bytes: int = Field(GIB // 4, ge=1)
     kernel_open_files: int = Field(1024, ge=64)
     kernel_cpu_seconds: int = Field(3600, ge=1)
     kernels: Literal["child", "separate"] = "child"
