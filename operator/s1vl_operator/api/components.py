@@ -236,8 +236,8 @@ class OrchestratorSpec(Model):
     """Let a HorizontalPodAutoscaler choose the number of pods."""
     port: Port = 10044
     """Port of the HTTP API; not 10045, where the operator asks."""
-    protocol: Literal["s1vl"] = "s1vl"
-    """How the model writes code and reads results."""
+    protocol: Literal["s1vl", "thyme", "deepeyesv2", "pyvision", "tool_call"] = "s1vl"
+    """How the model writes code and reads results; docs/protocols.md describes them."""
     max_turns: int = Field(8, ge=1, le=64)
     """Turns of one job at most."""
     deadline_seconds: int = Field(270, ge=5, le=3600)

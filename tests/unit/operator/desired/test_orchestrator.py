@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -137,3 +138,9 @@ def test_ports_and_probes() -> None:
     made = container(state()[NAME])
     assert {port["name"]: port["containerPort"] for port in made["ports"]} == {"http": 10044, "management": 10045}
     assert made["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "http"}
+
+
+@pytest.mark.parametrize("name", sorted(file.name[:-5] for file in files("s1vl_orchestrator.protocol").glob("*.yaml")))
+def test_every_protocol_of_the_orchestrator_can_be_chosen(name: str) -> None:
+    chosen = deployment({"orchestrator": {"protocol": name}, "tenants": [{"name": "chem"}]})
+    assert orchestrator.config(chosen)["protocol"] == name
