@@ -24,9 +24,8 @@ from s1vl_orchestrator.sandbox import (
     SandboxClient,
     SandboxRefusedError,
     SandboxUnavailableError,
-    Sweeper,
-    new_session_id,
 )
+from s1vl_orchestrator.sandbox_sessions import Sweeper, new_session_id
 
 log = logging.getLogger(__name__)
 

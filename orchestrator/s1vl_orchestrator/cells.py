@@ -15,7 +15,8 @@ from s1vl_orchestrator.loop import Result
 from s1vl_orchestrator.paths import OutsideTenantError, Relative
 from s1vl_orchestrator.protocol.profile import Profile
 from s1vl_orchestrator.results import CellOutput, read_cell
-from s1vl_orchestrator.sandbox import Cell, JobKernel, SandboxUnavailableError
+from s1vl_orchestrator.sandbox import Cell, SandboxUnavailableError
+from s1vl_orchestrator.sandbox_sessions import JobKernel
 from s1vl_orchestrator.workspace import Workspace
 
 _MAX_NOTES = 4

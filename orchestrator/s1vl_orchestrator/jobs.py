@@ -23,7 +23,8 @@ from s1vl_orchestrator.mind import EngineMind
 from s1vl_orchestrator.paths import TenantPaths
 from s1vl_orchestrator.prepare import prepare
 from s1vl_orchestrator.requests import JobRequest
-from s1vl_orchestrator.sandbox import Grants, JobKernel, SandboxClient, Sweeper
+from s1vl_orchestrator.sandbox import Grants, SandboxClient
+from s1vl_orchestrator.sandbox_sessions import JobKernel, Sweeper
 from s1vl_orchestrator.telemetry import Metrics, job_id
 from s1vl_orchestrator.telling import Teller
 from s1vl_orchestrator.workspace import EngineNames, Workspace

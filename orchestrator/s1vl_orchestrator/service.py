@@ -18,7 +18,8 @@ from s1vl_orchestrator.errors import ApiError, ErrorCode
 from s1vl_orchestrator.images import Workers
 from s1vl_orchestrator.jobs import Place, Tools
 from s1vl_orchestrator.paths import ENGINE_COPIES
-from s1vl_orchestrator.sandbox import SandboxClient, Sweeper
+from s1vl_orchestrator.sandbox import SandboxClient
+from s1vl_orchestrator.sandbox_sessions import Sweeper
 from s1vl_orchestrator.sources import POLL_SECONDS, POLLS_PER_SECRET, Snapshot, Source, SourceError, read_snapshot
 from s1vl_orchestrator.telemetry import Metrics
 from s1vl_orchestrator.tenants import Tenant, WatchTimes

@@ -13,7 +13,8 @@ import yaml
 from s1vl_orchestrator.config import ConfigError, SecretRef, config_version, parse_config
 from s1vl_orchestrator.errors import ApiError, ErrorCode
 from s1vl_orchestrator.results import head_tail, read_cell
-from s1vl_orchestrator.sandbox import Cell, is_orphan, new_session_id
+from s1vl_orchestrator.sandbox import Cell
+from s1vl_orchestrator.sandbox_sessions import is_orphan, new_session_id
 
 TEXT = """
 version: 1
