@@ -476,6 +476,7 @@ async def test_queue_and_rate(world: World, client: AsyncOpenAI) -> None:
     with pytest.raises(openai.RateLimitError) as caught:
         await client.chat.completions.create(model=MODEL, messages=user())
     assert caught.value.code == "queue_full"
+    await until(lambda: world.engine.requests, "the engine to have the request")
     running.cancel()
     await until(lambda: world.service.tenants["chem"].admission.running == 0, "the place to be free")
     await until(lambda: world.engine.aborted, "the engine's request to be aborted")
