@@ -110,8 +110,9 @@ CASES = (
     ),
     Case(
         "folders deeper than a path may be long",
-        "they go with the session",
+        "they go with the session, which the host may end for them: what it cannot measure is over the limit",
         "for _ in range(3000):\n    os.mkdir('deeper-and-deeper'); os.chdir('deeper-and-deeper')\nprint(T['done'])",
+        ANYHOW,
         timeout=60,
     ),
     Case(
