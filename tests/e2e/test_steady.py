@@ -9,7 +9,7 @@ import time
 from hack.deploy import OPERATOR_NAMESPACE
 from tests.e2e.conftest import Space
 
-WATCHED_SECONDS = 180
+WATCHED_SECONDS = 100
 
 
 def _writes(space: Space) -> float:
