@@ -28,6 +28,7 @@ import psutil  # type: ignore[import-untyped]  # its stubs are another package
 from jupyter_client.manager import start_new_kernel
 
 from bench.figures import Figure, percentile, percentiles
+from hack.kube import wait_for
 
 MIB = 1024 * 1024
 WARM = 2
@@ -36,6 +37,7 @@ ACQUIRES = 100
 CELLS = 500
 COLD_STARTS = 3
 PATIENCE_SECONDS = 120
+LOOK_SECONDS = 0.01
 IMPORTS = "import numpy, cv2, PIL.Image, matplotlib.pyplot"
 
 
@@ -78,29 +80,22 @@ class Sandbox:
 
     def settle(self, warm: int = WARM) -> None:
         """Wait until the pool is full."""
-        until(lambda: self.http.get("/v1/jupyter/info").json()["data"]["warm_kernels"] >= warm)
+        wait_for(
+            f"{warm} warm kernels",
+            lambda: self.http.get("/v1/jupyter/info").json()["data"]["warm_kernels"] >= warm,
+            every=LOOK_SECONDS,
+        )
+
+    def ready(self) -> bool:
+        """Whether it runs code; it may not listen yet."""
+        with contextlib.suppress(httpx.TransportError):
+            return self.http.get("/readyz").status_code == httpx.codes.OK
+        return False
 
     def processes(self) -> list[psutil.Process]:
         """The server with everything below it."""
         top = psutil.Process(self.process.pid)
         return [top, *top.children(recursive=True)]
-
-
-def until(condition: object) -> None:
-    """Wait until a callable gives something true.
-
-    Raises:
-        TimeoutError: After two minutes.
-    """
-    assert callable(condition)  # noqa: S101
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        with contextlib.suppress(httpx.TransportError):
-            if condition():
-                return
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"did not come true in {PATIENCE_SECONDS} s")
-        time.sleep(0.01)
 
 
 @contextlib.contextmanager
@@ -124,7 +119,7 @@ def running(**settings: str) -> Iterator[Sandbox]:
         )
         sandbox = Sandbox(f"http://127.0.0.1:{port}", process)
         try:
-            until(lambda: sandbox.http.get("/readyz").status_code == httpx.codes.OK)
+            wait_for("the sandbox", sandbox.ready, every=LOOK_SECONDS)
             yield sandbox
         finally:
             sandbox.http.close()

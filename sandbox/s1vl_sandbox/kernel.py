@@ -14,14 +14,12 @@ import zmq.asyncio
 from jupyter_client.session import Session as Messages
 
 from s1vl_sandbox.cells import (
-    KERNEL_NAME,
     CellResult,
     CellStatus,
     Exit,
     KernelStartError,
     KillCause,
     RunningCell,
-    WorkingDirectoryError,
     death_certificate,
     execute_content,
 )
@@ -29,17 +27,6 @@ from s1vl_sandbox.grants import SessionGrants
 from s1vl_sandbox.limits import KernelLimits
 from s1vl_sandbox.link import HostedKernel, HostLink
 from s1vl_sandbox.outputs import Output, OutputCollector, OutputLimits
-
-__all__ = [
-    "KERNEL_NAME",
-    "CellResult",
-    "CellStatus",
-    "Kernel",
-    "KernelFactory",
-    "KernelStartError",
-    "KillCause",
-    "WorkingDirectoryError",
-]
 
 # How long an interrupted cell may take to stop before its processes are killed.
 INTERRUPT_GRACE_SECONDS = 1.0

@@ -6,8 +6,9 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+from s1vl_sandbox.cells import KernelStartError, KillCause
 from s1vl_sandbox.grants import SessionGrants
-from s1vl_sandbox.kernel import Kernel, KernelStartError, KillCause
+from s1vl_sandbox.kernel import Kernel
 from s1vl_sandbox.telemetry import Metrics
 
 

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from s1vl_sandbox.cells import CellStatus, KernelStartError, KillCause, WorkingDirectoryError
 from s1vl_sandbox.grants import SessionGrants
-from s1vl_sandbox.kernel import CellStatus, KernelStartError, KillCause, WorkingDirectoryError
 from s1vl_sandbox.pool import KernelPool
 from s1vl_sandbox.sessions import Sessions
 

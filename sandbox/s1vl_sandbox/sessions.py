@@ -9,15 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from s1vl_sandbox.cells import CellResult, CellStatus, KernelStartError, KillCause, WorkingDirectoryError
 from s1vl_sandbox.grants import SessionGrants, session_grants, working_directory
-from s1vl_sandbox.kernel import (
-    CellResult,
-    CellStatus,
-    Kernel,
-    KernelStartError,
-    KillCause,
-    WorkingDirectoryError,
-)
+from s1vl_sandbox.kernel import Kernel
 from s1vl_sandbox.pool import KernelPool
 from s1vl_sandbox.telemetry import Metrics
 

@@ -11,8 +11,8 @@ from pydantic import BaseModel, Field
 
 from s1vl_sandbox.api.common import DEFAULT_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS, SessionId, Timeout, server_of
 from s1vl_sandbox.api.jupyter import told
+from s1vl_sandbox.cells import KERNEL_NAME, CellResult, CellStatus
 from s1vl_sandbox.envelope import Envelope, failure, success
-from s1vl_sandbox.kernel import KERNEL_NAME, CellResult, CellStatus
 
 router = APIRouter(prefix="/code")
 

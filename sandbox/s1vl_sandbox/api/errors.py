@@ -9,9 +9,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from s1vl_sandbox.cells import KernelStartError, WorkingDirectoryError
 from s1vl_sandbox.envelope import failure
-from s1vl_sandbox.kernel import KernelStartError
-from s1vl_sandbox.sessions import SessionClosedError, SessionLimitError, WorkingDirectoryError
+from s1vl_sandbox.sessions import SessionClosedError, SessionLimitError
 
 
 class RequestRefusedError(Exception):

@@ -10,8 +10,8 @@ from pydantic import BaseModel, Field
 
 from s1vl_sandbox.api.common import DEFAULT_TIMEOUT_SECONDS, SessionId, Timeout, server_of
 from s1vl_sandbox.api.errors import RequestRefusedError
+from s1vl_sandbox.cells import KERNEL_NAME, CellResult, CellStatus
 from s1vl_sandbox.envelope import Envelope, success
-from s1vl_sandbox.kernel import KERNEL_NAME, CellResult, CellStatus
 from s1vl_sandbox.sessions import Session
 
 _KERNEL_NAMES = (KERNEL_NAME, f"python{sys.version_info.major}.{sys.version_info.minor}")

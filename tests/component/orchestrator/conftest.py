@@ -17,6 +17,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from s1vl_orchestrator.api import bodies
 from s1vl_orchestrator.app import create_app, create_management_app
 from s1vl_orchestrator.service import Service
 from s1vl_orchestrator.sources import FileSource
@@ -189,3 +190,18 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
                 await box.close()
             await world.http.aclose()
             stop_all()
+
+
+async def send_half_a_body(world: World, monkeypatch: pytest.MonkeyPatch, path: str) -> tuple[bytes, bytes]:
+    """Post a body that does not come whole, to a server with little patience; returns its answer's head and body."""
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(bodies, "_DRAIN_SECONDS", 0.2)
+    host, port = world.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        writer.write(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{{".encode())
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+        return head, await reader.readexactly(length)
+    finally:
+        writer.close()

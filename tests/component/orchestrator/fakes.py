@@ -214,6 +214,13 @@ class FakeSandbox:
         self.fail_deletes = 0
         self.broken = False
 
+    def forget(self) -> None:
+        """Lose all sessions without a word, as a pod that is replaced."""
+        for process in self.sessions.values():
+            process.kill()
+        self.sessions.clear()
+        self.grants.clear()
+
     async def kill(self, session_id: str) -> bool:
         process = self.sessions.pop(session_id, None)
         if process is None:

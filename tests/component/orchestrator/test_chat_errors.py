@@ -11,13 +11,12 @@ import httpx
 import pytest
 
 from s1vl_orchestrator import plain, workspace
-from s1vl_orchestrator.api import bodies
 from s1vl_orchestrator.app import create_app
 from s1vl_orchestrator.canary import PathReason
 from s1vl_orchestrator.errors import ErrorCode
 from s1vl_orchestrator.service import Service
 from s1vl_orchestrator.sources import FileSource
-from tests.component.orchestrator.conftest import World, png, until
+from tests.component.orchestrator.conftest import World, png, send_half_a_body, until
 from tests.component.orchestrator.fakes import Fail, served
 from tests.component.orchestrator.test_chat import PLAIN, check, post
 
@@ -92,15 +91,8 @@ async def test_without_a_configuration(tmp_path: Path) -> None:
 
 
 async def test_a_body_that_does_not_come(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.2)
-    monkeypatch.setattr(bodies, "_DRAIN_SECONDS", 0.2)
-    host, port = world.url.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
-    head = await reader.readuntil(b"\r\n\r\n")
-    length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-    error = json.loads(await reader.readexactly(length))["error"]
-    writer.close()
+    head, body = await send_half_a_body(world, monkeypatch, "/v1/chat/completions")
+    error = json.loads(body)["error"]
     assert head.startswith(b"HTTP/1.1 408")
     assert (error["code"], error["type"]) == ("request_timeout", "invalid_request_error")
 

@@ -17,7 +17,7 @@ from PIL import Image
 from s1vl_orchestrator.api import bodies
 from s1vl_orchestrator.errors import CATALOGUE, ErrorCode
 from s1vl_orchestrator.service import Service
-from tests.component.orchestrator.conftest import World, code, final, image, png, text, until
+from tests.component.orchestrator.conftest import World, code, final, image, png, send_half_a_body, text, until
 from tests.component.orchestrator.fakes import Fail, served
 
 
@@ -186,14 +186,7 @@ async def test_a_body_over_the_cap(world: World, monkeypatch: pytest.MonkeyPatch
 
 
 async def test_a_body_that_does_not_come(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.2)
-    monkeypatch.setattr(bodies, "_DRAIN_SECONDS", 0.2)
-
-    host, port = world.url.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(b"POST /process HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
-    head = await reader.readuntil(b"\r\n\r\n")
-    writer.close()
+    head, _ = await send_half_a_body(world, monkeypatch, "/process")
     assert head.startswith(b"HTTP/1.1 408")
     assert ErrorCode.REQUEST_TIMEOUT.status == 408
 

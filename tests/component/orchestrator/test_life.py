@@ -69,9 +69,7 @@ async def test_a_sandbox_that_is_replaced_in_the_middle(world: World) -> None:
     box = world.sandboxes["chem"]
 
     def after_replacement(_: object) -> str:
-        for process in box.sessions.values():
-            process.kill()
-        box.sessions.clear()
+        box.forget()
         return code("print(x)")
 
     world.engine.script = [code("x = 1"), code("x = 2"), after_replacement, code("print(image_path)"), final("ok")]

@@ -341,10 +341,7 @@ async def test_a_session_that_is_opened_anew_gets_its_grants_again(world: World)
     box = world.sandboxes["chem"]
 
     def forget(_: object) -> str:
-        for process in box.sessions.values():
-            process.kill()
-        box.sessions.clear()
-        box.grants.clear()
+        box.forget()
         return code("print('anew')")
 
     world.engine.script = [code("a = 1"), forget, final("done")]

@@ -61,7 +61,6 @@ class BareProcess:
             # Small, so that filling them takes no time.
             "kernel_memory_bytes": 2048 * MIB,
             "kernel_file_bytes": 64 * MIB,
-            "kernel_processes": 512,
         }
         return {f"S1VL_SANDBOX_{name.upper()}": str(value) for name, value in values.items()}
 
