@@ -48,13 +48,25 @@ class Deployment(_Model):
 
 
 class Engine(_Model):
-    """The model's server. `media_root` "" means that it sees no files and pictures travel as base64."""
+    """The model's server. `media_root` "" means that it sees no files and pictures travel as base64.
+
+    `pods_host` is a DNS name with the address of every pod that takes requests (a headless Service's); their port is
+    that of `url`. "" means that `url` alone is known.
+    """
 
     url: Url
+    pods_host: str = ""
     model: str = Field(min_length=1)
     max_model_len: int = Field(ge=2048)
     images_per_prompt: int = Field(ge=1)
     media_root: str = ""
+
+
+class Retention(_Model):
+    """How long the pictures are kept that jobs made; 0 means without end, or without limit."""
+
+    max_age_seconds: int = Field(default=7 * 24 * 3600, ge=0)
+    max_bytes_per_tenant: int = Field(default=0, ge=0)
 
 
 class Images(_Model):
@@ -63,6 +75,7 @@ class Images(_Model):
     root: str
     client_path: str
     sandbox_path: str
+    retention: Retention = Retention()
 
     @field_validator("root", "client_path", "sandbox_path")
     @classmethod
@@ -73,8 +86,9 @@ class Images(_Model):
 
 
 class Sandbox(_Model):
-    """What holds for every sandbox."""
+    """What holds for every sandbox. Only s1vl's own takes a session's grants (`readable`); AIO Sandbox has none."""
 
+    profile: Literal["s1vl", "aio"] = "s1vl"
     execution_timeout_seconds: int = Field(default=30, ge=1, le=300)
 
 
