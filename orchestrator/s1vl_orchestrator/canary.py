@@ -78,7 +78,6 @@ async def check_paths(
         return PathStatus(consistent, reason, f"Tenant {tenant}: {message}", datetime.now(UTC))
 
     try:
-        await sandbox.boot_id()
         await workers.run(_write, paths, folder, nonce)
         cell = await _ask_kernel(sandbox, sweeper, paths.to_sandbox(folder))
         problem = f"the kernel said {_said(cell)}" if cell.status != "ok" else ""

@@ -70,22 +70,29 @@ class Cell:
 
 
 class SandboxClient:
-    """Speaks to one tenant's sandbox."""
+    """Speaks to one tenant's sandbox.
 
-    def __init__(self, url: str, key: str | None, http: httpx.AsyncClient, metrics: Metrics) -> None:
+    Args:
+        url: Where it is.
+        key: Its API key, None for a sandbox that asks for none.
+        takes_grants: It is ours. What the stock AIO image does with a field that it does not know is not documented.
+        http: Connections.
+        metrics: Counts cells and sessions.
+    """
+
+    def __init__(
+        self, url: str, key: str | None, *, takes_grants: bool, http: httpx.AsyncClient, metrics: Metrics
+    ) -> None:
         self.url = url
         self._headers = {"X-AIO-API-Key": key} if key else {}
+        self._takes_grants = takes_grants
         self._http = http
-        self._takes_grants = False
         self.metrics = metrics
 
     async def boot_id(self) -> str:
         """What changes when the sandbox is another process; "" where it does not say (the stock AIO image)."""
         data = await self._call("GET", "/v1/sandbox", wait=5)
-        boot_id = str(data.get("boot_id", ""))
-        # What the stock image does with a field that it does not know is not documented.
-        self._takes_grants = bool(boot_id)
-        return boot_id
+        return str(data.get("boot_id", ""))
 
     async def create(self, session_id: str, grants: Grants) -> None:
         """Open a session and its kernel.
@@ -95,9 +102,6 @@ class SandboxClient:
             SandboxRefusedError: The sandbox does not have the working directory.
             SandboxUnavailableError: For everything else.
         """
-        # Every time: a sandbox may have been replaced by one of another kind, and a session without its grants
-        # would read all that the tenant has.
-        await self.boot_id()
         body = {"session_id": session_id, "cwd": grants.cwd, **self._grants(grants)}
         await self._call("POST", "/v1/jupyter/sessions/create", body, wait=CREATE_SECONDS)
 

@@ -189,7 +189,11 @@ class Service:
                 paths=config.paths(item),
                 engine=engine,
                 sandbox=SandboxClient(
-                    item.sandbox.url, key.decode() if key else None, self._sandbox_http, self.metrics
+                    item.sandbox.url,
+                    key.decode() if key else None,
+                    takes_grants=config.sandbox.profile == "s1vl",
+                    http=self._sandbox_http,
+                    metrics=self.metrics,
                 ),
                 sweeper=old.place.sweeper if old else Sweeper(),
                 names=EngineNames(snapshot.secret(config.cache_salt_secret) or self._own_salt, item.name),

@@ -354,6 +354,9 @@ async def test_a_session_that_is_opened_anew_gets_its_grants_again(world: World)
 async def test_the_stock_image_gets_no_field_that_it_does_not_know(world: World) -> None:
     box = world.sandboxes["chem"]
     box.boot_id = ""
+    world.config["sandbox"]["profile"] = "aio"
+    world.write_config()
+    await until(lambda: world.service.snapshot.config.sandbox.profile == "aio")  # type: ignore[union-attr]
     box.grants.clear()
     path = world.put("a.png", png())
     world.engine.script = [code("print(6 * 7)"), final("42")]
