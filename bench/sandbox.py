@@ -11,12 +11,8 @@ import asyncio
 import contextlib
 import http.client
 import json
-import os
-import signal
-import socket
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -29,6 +25,7 @@ from jupyter_client.manager import start_new_kernel
 
 from bench.figures import Figure, percentile, percentiles
 from hack.kube import wait_for
+from hack.sandbox_program import SandboxProgram
 
 MIB = 1024 * 1024
 WARM = 2
@@ -86,12 +83,6 @@ class Sandbox:
             every=LOOK_SECONDS,
         )
 
-    def ready(self) -> bool:
-        """Whether it runs code; it may not listen yet."""
-        with contextlib.suppress(httpx.TransportError):
-            return self.http.get("/readyz").status_code == httpx.codes.OK
-        return False
-
     def processes(self) -> list[psutil.Process]:
         """The server with everything below it."""
         top = psutil.Process(self.process.pid)
@@ -99,38 +90,23 @@ class Sandbox:
 
 
 @contextlib.contextmanager
-def running(**settings: str) -> Iterator[Sandbox]:
-    """A server with `S1VL_SANDBOX_*` settings of its own, ended with all its kernels."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def running(**settings: Any) -> Iterator[Sandbox]:
+    """A server with settings of its own, ended with all its kernels."""
     with tempfile.TemporaryDirectory(prefix="s1vl-bench-", dir="/tmp") as folder:
-        env = {f"S1VL_SANDBOX_{name}": value for name, value in settings.items()}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "s1vl_sandbox", "serve"],
-            env={
-                **os.environ,
-                **env,
-                "S1VL_SANDBOX_HOST": "127.0.0.1",
-                "S1VL_SANDBOX_PORT": str(port),
-                "S1VL_SANDBOX_STATE_DIR": folder,
-            },
-            stderr=subprocess.DEVNULL,
-        )
-        sandbox = Sandbox(f"http://127.0.0.1:{port}", process)
+        program = SandboxProgram(Path(folder), **settings)
+        sandbox = Sandbox(program.url, program.process)
         try:
-            wait_for("the sandbox", sandbox.ready, every=LOOK_SECONDS)
+            wait_for("the sandbox", program.ready, every=LOOK_SECONDS)
             yield sandbox
         finally:
             sandbox.http.close()
-            process.send_signal(signal.SIGTERM)
-            process.wait(timeout=60)
+            program.end()
 
 
 def measure() -> Iterator[Figure]:
     """All figures of this part."""
     yield Figure("sandbox.acquire_cold_p50", statistics.median(_cold_starts()) * 1000, "ms")
-    with running(MAX_SESSIONS=str(SESSIONS_AT_ONCE + 5), WARM_KERNELS=str(WARM)) as sandbox:
+    with running(max_sessions=SESSIONS_AT_ONCE + 5, warm_kernels=WARM) as sandbox:
         sandbox.settle()
         yield from _memory(sandbox)
         yield from percentiles("sandbox.acquire", list(_acquires(sandbox)), 50, 200)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
-import subprocess
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -16,6 +12,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from hack.sandbox_program import SandboxProgram, free_port
 from s1vl_sandbox.processes import descendants
 
 from .conftest import eventually, gone
@@ -33,31 +30,24 @@ class Pod:
         self.workspace.chmod(0o2770)
         self.state_dir = folder / "run"
         self.state_dir.mkdir()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
-        self.log = folder / "log"
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.programs: dict[str, SandboxProgram] = {}
 
     def start(self, command: str) -> None:
         """Start "serve" or "kernels"."""
-        env = {
-            "PATH": os.environ["PATH"],
-            "S1VL_SANDBOX_PORT": str(self.port),
-            "S1VL_SANDBOX_HOST": "127.0.0.1",
-            "S1VL_SANDBOX_STATE_DIR": str(self.state_dir),
-            "S1VL_SANDBOX_WORKSPACE": str(self.workspace),
-            "S1VL_SANDBOX_KERNELS": "separate",
-        }
-        with self.log.open("ab") as log:
-            arguments = [sys.executable, "-m", "s1vl_sandbox", command]
-            self.processes[command] = subprocess.Popen(arguments, env=env, stdout=log, stderr=log)
+        self.programs[command] = SandboxProgram(
+            self.folder,
+            command,
+            port=self.port,
+            state_dir=self.state_dir,
+            workspace=self.workspace,
+            kernels="separate",
+        )
 
     def kill(self, command: str, number: int = signal.SIGKILL) -> int:
         """End a program and return its exit code."""
-        self.processes[command].send_signal(number)
-        return self.processes[command].wait(60)
+        return self.programs[command].end(number)
 
     async def readiness(self) -> tuple[int, str]:
         """Status and reason of /readyz; 0 while nobody listens."""
@@ -89,9 +79,8 @@ async def pod(folder: Path) -> AsyncIterator[Pod]:
     try:
         yield made
     finally:
-        for process in made.processes.values():
-            process.kill()
-            process.wait()
+        for program in made.programs.values():
+            program.end(signal.SIGKILL)
         await made.http.aclose()
 
 
@@ -113,7 +102,7 @@ async def test_a_server_waits_for_its_host_and_outlives_it(pod: Pod) -> None:
     output = pod.workspace / "output"
     assert (await pod.execute("open('f', 'w').close()\n1", "s", cwd=str(output)))["status"] == "ok"
     assert (output / "f").stat().st_mode & 0o777 == 0o660
-    pids = descendants(pod.processes["kernels"].pid)
+    pids = descendants(pod.programs["kernels"].process.pid)
     pod.kill("kernels")
     await unready_because(pod, "the kernel host is not there")
     assert (await pod.http.get("/healthz")).status_code == 200
@@ -135,7 +124,7 @@ async def test_a_host_ends_the_kernels_of_a_server_that_is_gone_and_serves_the_n
     for pid in text.split():
         await eventually(lambda pid=pid: gone(int(pid)))
     await eventually(lambda: not list((pod.state_dir / "k").iterdir()))
-    assert pod.processes["kernels"].poll() is None
+    assert pod.programs["kernels"].process.poll() is None
     pod.start("serve")
     await eventually(pod.ready)
     assert (await pod.execute("1", "s"))["status"] == "ok"
@@ -147,10 +136,10 @@ async def test_both_end_on_sigterm_and_leave_nothing(pod: Pod) -> None:
     await eventually(pod.ready)
     await pod.execute("1", "s")
     # The host lets the server finish first.
-    pod.processes["kernels"].send_signal(signal.SIGTERM)
+    pod.programs["kernels"].process.send_signal(signal.SIGTERM)
     assert (await pod.execute("1", "s"))["status"] == "ok"
-    assert pod.kill("serve", signal.SIGTERM) in (0, -signal.SIGTERM), pod.log.read_text()
-    assert pod.processes["kernels"].wait(60) == 0, pod.log.read_text()
+    assert pod.kill("serve", signal.SIGTERM) in (0, -signal.SIGTERM), pod.programs["serve"].said()
+    assert pod.programs["kernels"].process.wait(60) == 0, pod.programs["kernels"].said()
     assert [path.name for path in pod.state_dir.rglob("*")] == ["k"]
 
 

@@ -7,15 +7,17 @@ import hashlib
 import json
 import os
 import signal
-import socket
-import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 
+from hack.sandbox_program import SandboxProgram
 from s1vl_sandbox import link
 from s1vl_sandbox.containment import Protection
 from s1vl_sandbox.processes import children, descendants
@@ -146,70 +148,49 @@ async def test_shutdown_leaves_no_process(runner: Runner) -> None:
     assert children() <= before
 
 
-class Program:
-    """`s1vl-sandbox` as a process of its own, as in a pod."""
-
-    def __init__(self, folder: Path, **more: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        env = {"PATH": os.environ["PATH"], "S1VL_SANDBOX_PORT": str(port), "S1VL_SANDBOX_HOST": "127.0.0.1"}
-        (folder / "images").mkdir()
-        env |= {"S1VL_SANDBOX_STATE_DIR": str(folder), "HOME": str(folder)}
-        env |= {"S1VL_SANDBOX_WORKSPACE": str(folder / "images"), **more}
-        self.log = folder / "log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen([sys.executable, "-m", "s1vl_sandbox"], env=env, stderr=log, stdout=log)
-        self.http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60)
-
-    async def ready(self) -> bool:
-        assert self.process.poll() is None, self.log.read_text()
-        try:
-            return (await self.http.get("/readyz")).status_code == 200
-        except httpx.TransportError:
-            return False
-
-
-async def test_the_program_ends_strays_and_stops_on_sigterm(tmp_path: Path) -> None:
-    program = Program(tmp_path)
+@pytest_asyncio.fixture(loop_scope="session")
+async def program(tmp_path: Path) -> AsyncIterator[SandboxProgram]:
+    """`s1vl-sandbox` as a process of its own, as in a pod, ready to run code."""
+    (tmp_path / "images").mkdir()
+    program = SandboxProgram(tmp_path, workspace=tmp_path / "images")
     try:
-        await eventually(program.ready)
-        # The kernel dies without a word and leaves a daemon.
-        workspace = tmp_path / "images"
-        daemon = workspace / "daemon"
-        code = f"!nohup sleep 1005 >/dev/null 2>&1 & echo $! > {daemon}\nimport os\nos._exit(0)"
-        answer = (await program.http.post("/v1/jupyter/execute", json={"code": code, "cwd": str(workspace)})).json()[
-            "data"
-        ]
-        assert answer["outputs"][-1]["ename"] == "KernelDied"
-        await eventually(lambda: gone(int(daemon.read_text())))
-        pids = descendants(program.process.pid)
-        assert pids
-        program.process.send_signal(signal.SIGTERM)
-        await eventually(lambda: program.process.poll() is not None)
-        assert program.process.returncode in (0, -signal.SIGTERM), program.log.read_text()
-        for pid in pids:
-            await eventually(lambda pid=pid: gone(pid))
-        assert names_in(tmp_path) == ["images", "log"]
-        for line in program.log.read_text().splitlines():
-            assert {"time", "level", "logger", "message"} <= set(json.loads(line))
+        await eventually(lambda: asyncio.to_thread(program.ready))
+        yield program
     finally:
-        program.process.kill()
-        program.process.wait()
-        await program.http.aclose()
+        program.end(signal.SIGKILL)
 
 
-async def test_kernels_die_with_a_server_that_is_killed(tmp_path: Path) -> None:
+async def post(program: SandboxProgram, path: str, **body: str) -> dict[str, Any]:
+    async with httpx.AsyncClient(base_url=program.url, timeout=60) as http:
+        data: dict[str, Any] = (await http.post(path, json=body)).json()["data"]
+        return data
+
+
+async def test_the_program_ends_strays_and_stops_on_sigterm(program: SandboxProgram, tmp_path: Path) -> None:
+    # The kernel dies without a word and leaves a daemon.
+    workspace = tmp_path / "images"
+    daemon = workspace / "daemon"
+    code = f"!nohup sleep 1005 >/dev/null 2>&1 & echo $! > {daemon}\nimport os\nos._exit(0)"
+    answer = await post(program, "/v1/jupyter/execute", code=code, cwd=str(workspace))
+    assert answer["outputs"][-1]["ename"] == "KernelDied"
+    await eventually(lambda: gone(int(daemon.read_text())))
+    pids = descendants(program.process.pid)
+    assert pids
+    program.process.send_signal(signal.SIGTERM)
+    await eventually(lambda: program.process.poll() is not None)
+    assert program.process.returncode in (0, -signal.SIGTERM), program.said()
+    for pid in pids:
+        await eventually(lambda pid=pid: gone(pid))
+    assert names_in(tmp_path) == ["images", "log"]
+    for line in program.log.read_text().splitlines():
+        assert {"time", "level", "logger", "message"} <= set(json.loads(line))
+
+
+async def test_kernels_die_with_a_server_that_is_killed(program: SandboxProgram) -> None:
     """With the host, the waiting processes and those that were just starting, for one has been taken."""
-    program = Program(tmp_path)
-    try:
-        await eventually(program.ready)
-        await program.http.post("/v1/jupyter/sessions/create", json={})
-        await eventually(lambda: len(descendants(program.process.pid)) >= 3)
-        pids = descendants(program.process.pid)
-    finally:
-        program.process.kill()
-        program.process.wait()
-        await program.http.aclose()
+    await post(program, "/v1/jupyter/sessions/create")
+    await eventually(lambda: len(descendants(program.process.pid)) >= 3)
+    pids = descendants(program.process.pid)
+    program.end(signal.SIGKILL)
     for pid in pids:
         await eventually(lambda pid=pid: gone(pid))

@@ -15,9 +15,6 @@ import contextlib
 import hashlib
 import inspect
 import os
-import socket
-import subprocess
-import sys
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -30,6 +27,8 @@ import pytest
 import pytest_asyncio
 from agent_sandbox import AsyncSandbox, Sandbox
 from agent_sandbox.core.api_error import ApiError
+
+from hack.sandbox_program import SandboxProgram
 
 from ..conftest import eventually
 
@@ -56,52 +55,17 @@ class Service:
         return {"X-AIO-API-Key": self.key} if self.key else {}
 
 
-class Program:
-    """`s1vl-sandbox serve` with these settings, in a folder short enough for sockets."""
-
-    def __init__(self, **settings: Any) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="s1vl-test-", dir="/tmp")
-        self._log = Path(self._folder.name, "log")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        chosen = {"host": "127.0.0.1", "port": port, "max_sessions": 20, "warm_kernels": 2}
-        chosen |= {"state_dir": self._folder.name, "api_key_sha256": hashlib.sha256(KEY.encode()).hexdigest()}
-        env = {"PATH": os.environ["PATH"], "HOME": self._folder.name}
-        env |= {f"S1VL_SANDBOX_{name.upper()}": str(value) for name, value in (chosen | settings).items()}
-        with self._log.open("wb") as log:
-            command = [sys.executable, "-m", "s1vl_sandbox", "serve"]
-            self._process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
-        self.service = Service(f"http://127.0.0.1:{port}", KEY)
-
-    async def ready(self) -> bool:
-        """Whether it runs code; fails when it has ended."""
-        assert self._process.poll() is None, self._log.read_text()
-        try:
-            async with httpx.AsyncClient(timeout=60) as http:
-                return (await http.get(f"{self.service.url}/readyz")).status_code == 200
-        except httpx.TransportError:
-            return False
-
-    def stop(self) -> None:
-        """End it and remove its folder."""
-        self._process.terminate()
-        try:
-            self._process.wait(30)
-        finally:
-            self._process.kill()
-            self._folder.cleanup()
-
-
 @contextlib.asynccontextmanager
 async def serving(**settings: Any) -> AsyncIterator[Service]:
     """A sandbox of ours with these settings, ready to run code."""
-    program = Program(**settings)
-    try:
-        await eventually(program.ready, 120)
-        yield program.service
-    finally:
-        await asyncio.to_thread(program.stop)
+    chosen = {"max_sessions": 20, "warm_kernels": 2, "api_key_sha256": hashlib.sha256(KEY.encode()).hexdigest()}
+    with tempfile.TemporaryDirectory(prefix="s1vl-test-", dir="/tmp") as folder:
+        program = SandboxProgram(Path(folder), **(chosen | settings))
+        try:
+            await eventually(lambda: asyncio.to_thread(program.ready), 120)
+            yield Service(program.url, KEY)
+        finally:
+            await asyncio.to_thread(program.end)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

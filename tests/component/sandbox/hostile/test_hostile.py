@@ -6,15 +6,13 @@ import contextlib
 import hashlib
 import os
 import secrets
-import socket
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from hack.sandbox_program import SandboxProgram
 from s1vl_sandbox.containment import Protection, probe
 from tests.hostile.case import Case, Session
 from tests.hostile.corpus import TRIALS, trial_id
@@ -35,34 +33,20 @@ class BareProcess:
         self.key = secrets.token_hex(16)
         self._workspace = folder / "images"
         self._state = folder / "state"
-        self._log = folder / "server.log"
         for made in (self._workspace, self._state):
             made.mkdir()
         self.workspace, self.state_dir = str(self._workspace), str(self._state)
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            self.port = taken.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "s1vl_sandbox", "serve"],
-            env={**os.environ, **self._settings()},
-            stdout=self._log.open("wb"),
-            stderr=subprocess.STDOUT,
-        )
-        self.pids = [self._process.pid]
-
-    def _settings(self) -> dict[str, str]:
-        values = {
-            "api_key_sha256": hashlib.sha256(self.key.encode()).hexdigest(),
-            "host": "127.0.0.1",
-            "port": self.port,
-            "warm_kernels": 2,
-            "workspace": self._workspace,
-            "state_dir": self._state,
+        self.program = SandboxProgram(
+            folder,
+            api_key_sha256=hashlib.sha256(self.key.encode()).hexdigest(),
+            warm_kernels=2,
+            workspace=self._workspace,
+            state_dir=self._state,
             # Small, so that filling them takes no time.
-            "kernel_memory_bytes": 2048 * MIB,
-            "kernel_file_bytes": 64 * MIB,
-        }
-        return {f"S1VL_SANDBOX_{name.upper()}": str(value) for name, value in values.items()}
+            kernel_memory_bytes=2048 * MIB,
+            kernel_file_bytes=64 * MIB,
+        )
+        self.url, self.port, self.pids = self.program.url, self.program.port, [self.program.process.pid]
 
     def make_job(self, name: str) -> str:
         job = self._workspace / ".s1vl/jobs" / name
@@ -85,20 +69,6 @@ class BareProcess:
             return False
         return True
 
-    def running(self) -> bool:
-        return self._process.poll() is None
-
-    def log(self) -> str:
-        return self._log.read_text(errors="replace")[-4000:]
-
-    def stop(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(60)
-        finally:
-            self._process.kill()
-            self._process.wait()
-
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[BareProcess]:
@@ -107,9 +77,9 @@ def place() -> Iterator[BareProcess]:
         place = BareProcess(Path(folder))
         try:
             yield place
-            assert place.running(), place.log()
+            assert place.program.process.poll() is None, place.program.said()
         finally:
-            place.stop()
+            place.program.end()
         assert list(Path(place.state_dir).iterdir()) == [], "the server left files behind"
 
 
