@@ -9,20 +9,12 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from s1vl_operator.api.components import (
-    EngineSpec,
-    ImagesSpec,
-    ModelSpec,
-    NetworkPolicySpec,
-    OrchestratorSpec,
-    ResourcesSpec,
-    SandboxSpec,
-    SecretKeyRef,
-    TenantSpec,
-    VolumeSpec,
-)
+from s1vl_operator.api.engine import EngineSpec, ModelSpec
 from s1vl_operator.api.fields import Model
+from s1vl_operator.api.images import ImagesSpec, VolumeSpec
 from s1vl_operator.api.rules import broken
+from s1vl_operator.api.serving import NetworkPolicySpec, OrchestratorSpec, SandboxSpec, TenantSpec
+from s1vl_operator.api.shared import ResourcesSpec, SecretKeyRef
 
 __all__ = [
     "API_VERSION",
