@@ -1,0 +1,1 @@
+"""Commands for those who use a deployment: `s1vl`."""
