@@ -17,6 +17,7 @@ from typing import Any
 from s1vl_sandbox.kernels.child import live
 from s1vl_sandbox.kernels.family import Child, Ended, Family, State
 from s1vl_sandbox.kernels.memory import container_bytes, within
+from s1vl_sandbox.kernels.peer import Peer
 from s1vl_sandbox.kernels.watch import INTERVAL_SECONDS, Watch
 from s1vl_sandbox.limits import KernelLimits
 from s1vl_sandbox.processes import signal_group
@@ -32,8 +33,6 @@ _TERM_GRACE_SECONDS = 15.0
 _END_SECONDS = 10.0
 # Embryos and kernels that are starting, at once: more than cores only delay the first of them.
 _MOST_STARTING = max(1, os.cpu_count() or 1)
-# A server that does not read is as good as gone.
-_MOST_UNSENT_BYTES = 4 * 1024 * 1024
 
 
 class Host:
@@ -49,9 +48,7 @@ class Host:
         self._facts = {**facts, "boot": uuid.uuid4().hex}
         self._parent = parent
         self._selector = selectors.DefaultSelector()
-        self._server: socket.socket | None = None
-        self._lines = Lines()
-        self._unsent = bytearray()
+        self._server: Peer | None = None
         self._limits: KernelLimits | None = None
         self._watch: Watch | None = None
         self._warm = 0
@@ -82,9 +79,10 @@ class Host:
     def _close(self) -> None:
         """In a forked child: let go of what is the host's."""
         self._selector.close()
-        for end in (self._listener, self._wake, self._waker, self._server):
-            if end is not None:
-                end.close()
+        for end in (self._listener, self._wake, self._waker):
+            end.close()
+        if self._server is not None:
+            self._server.let_go()
         self._queue.clear()
 
     def run(self) -> None:
@@ -126,32 +124,8 @@ class Host:
         if self._server is not None:
             connection.close()
             return
-        connection.setblocking(False)
-        self._server, self._lines, self._served = connection, Lines(), True
-        self._selector.register(connection, selectors.EVENT_READ, self._serve)
+        self._server, self._served = Peer(connection, self._selector, self._obey, self._lose_server), True
         self._send("hello", **self._facts)
-
-    def _serve(self, events: int) -> None:
-        if self._server is None:
-            # Lost by what came before in the same batch of events.
-            return
-        if events & selectors.EVENT_WRITE:
-            self._flush()
-        if self._server is None or not events & selectors.EVENT_READ:
-            return
-        try:
-            data = self._server.recv(65536)
-            messages = self._lines.feed(data)
-        except BlockingIOError:
-            return
-        except (OSError, ProtocolError) as error:
-            self._lose_server(str(error))
-            return
-        if not data:
-            self._lose_server("it has closed its connection")
-            return
-        for message in messages:
-            self._obey(message)
 
     def _obey(self, message: Message) -> None:
         match message["type"]:
@@ -167,7 +141,8 @@ class Host:
             case "kill":
                 self._kill(message["id"])
             case other:
-                self._lose_server(f"it said {other!r}")
+                assert self._server is not None  # noqa: S101  (it said this)
+                self._server.drop(f"it said {other!r}")
 
     def _kill(self, kernel_id: str) -> None:
         for order in self._queue:
@@ -181,34 +156,15 @@ class Host:
 
     def _lose_server(self, why: str) -> None:
         """End every kernel: nobody can speak to them any more, and the next server may want other limits."""
-        assert self._server is not None  # noqa: S101  (there is one to lose)
         _log.info("the server is gone, ending its kernels", extra={"why": why})
-        self._selector.unregister(self._server)
-        self._server.close()
         self._server, self._limits, self._watch, self._told_warm = None, None, None, -1
-        self._unsent.clear()
         self._queue.clear()
         for child in list(self._family.children.values()):
             self._family.kill(child)
 
     def _send(self, type_: str, **fields: Any) -> None:
         if self._server is not None:
-            self._unsent += encode(type_, **fields)
-            self._flush()
-
-    def _flush(self) -> None:
-        assert self._server is not None  # noqa: S101  (callers have looked)
-        try:
-            with contextlib.suppress(BlockingIOError):
-                del self._unsent[: self._server.send(self._unsent)]
-        except OSError as error:
-            self._lose_server(str(error))
-            return
-        if len(self._unsent) > _MOST_UNSENT_BYTES:
-            self._lose_server("it does not read")
-            return
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._unsent else 0)
-        self._selector.modify(self._server, events, self._serve)
+            self._server.send(type_, **fields)
 
     def _in(self, *states: State) -> list[Child]:
         return [child for child in self._family.children.values() if child.state in states]
