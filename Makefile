@@ -51,12 +51,13 @@ generate: setup ## Write the CRD and the reference pages anew from the models
 	@$(PY) -m s1vl_operator crd > charts/s1vl/files/crd.yaml
 	@$(PY) -m s1vl_operator crd --format markdown > docs/crd.md
 
-LOCK := .s1vl/venv/bin/uv pip compile -q pyproject.toml --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --python-platform x86_64-manylinux_2_28
+LOCK := .s1vl/venv/bin/uv pip compile -q --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --python-platform x86_64-manylinux_2_28
 lock: setup ## Pin the dependencies anew
 	@.s1vl/venv/bin/pip -q install uv
-	@$(LOCK) --upgrade --extra dev -o requirements/dev.lock
-	@$(LOCK) --extra operator --extra orchestrator -c requirements/dev.lock -o requirements/control.lock
-	@$(LOCK) --extra sandbox -c requirements/dev.lock -o requirements/sandbox.lock
+	@$(LOCK) pyproject.toml --upgrade --extra dev -o requirements/dev.lock
+	@$(LOCK) pyproject.toml --extra operator --extra orchestrator -c requirements/dev.lock -o requirements/control.lock
+	@$(LOCK) pyproject.toml --extra sandbox -c requirements/dev.lock -o requirements/sandbox.lock
+	@$(LOCK) requirements/vllm.in --upgrade --override requirements/vllm.override -o requirements/vllm.lock
 
 images: setup-cluster ## Build the images without a registry
 	@$(PY) -m hack.images build
