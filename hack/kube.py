@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hack.cluster.api import ApiError
+
 T = TypeVar("T")
 
 
@@ -120,7 +122,7 @@ def wait_for(what: str, probe: Callable[[], T], timeout: float = 120, every: flo
             last = value = probe()
             if value:
                 return value
-        except (CommandError, OSError, ValueError, LookupError, AssertionError) as error:
+        except (CommandError, ApiError, OSError, ValueError, LookupError, AssertionError) as error:
             last = error
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {timeout:.0f} s for {what}; last seen: {last!r}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from hack.cluster.api import Api
 from hack.cluster.build import ensure_program
 from hack.cluster.components import ControlPlane
 from hack.cluster.processes import Processes, Program, stop
+from hack.ports import free_ports
 from hack.ui import Failure, say
 
 ATTEMPTS = 3
@@ -38,15 +38,6 @@ class Running:
     state: Path
 
 
-def _free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nothing listens on now."""
-    with contextlib.ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-
-
 def _apiserver(plane: ControlPlane) -> Program:
     return plane.apiserver(
         # there is no controller that makes service accounts, and no Service that leads here
@@ -61,7 +52,7 @@ def _start(state: Path) -> ControlPlane:
     Raises:
         Failure: one of them ended or is not ready in time; names its log.
     """
-    port, etcd_port, peer_port = _free_ports(3)
+    port, etcd_port, peer_port = free_ports(3)
     plane = ControlPlane(state, ensure_program, "127.0.0.1", port, etcd_port, peer_port)
     plane.create_certificates()
     kubeconfig = state / "kubeconfig"

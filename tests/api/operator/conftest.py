@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import secrets
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
+from hack import kube
 from hack.cluster.api import Api, ApiError
 from s1vl_operator.api.crd import crd
 from s1vl_operator.cluster.apply import Applier
@@ -23,7 +24,6 @@ from s1vl_operator.observe import Report
 from s1vl_operator.reconcile import Reconciler
 from s1vl_operator.telemetry import Metrics
 
-T = TypeVar("T")
 Object = dict[str, Any]
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
@@ -39,19 +39,7 @@ CONTEXT = Context(
 KINDS = {kind.kind: kind for kind in (*CHILDREN, S1VL_DEPLOYMENT)}
 
 
-def wait_for(what: str, probe: Callable[[], T], timeout: float = 60) -> T:
-    """Call `probe` until what it returns is true; an answer of the API server that it is not there yet is a no."""
-    deadline = time.monotonic() + timeout
-    while True:
-        last: object
-        try:
-            last = value = probe()
-            if value:
-                return value
-        except (ApiError, OSError, LookupError) as error:
-            last = error
-        assert time.monotonic() < deadline, f"waited {timeout:.0f} s for {what}; last: {last!r}"
-        time.sleep(0.1)
+wait_for = functools.partial(kube.wait_for, timeout=60, every=0.1)
 
 
 @dataclass

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ import pytest
 import yaml
 
 from hack.cluster.api import Api, ApiError
+from hack.ports import free_port
 from tests.api.operator.conftest import Space, older_crd, token_kubeconfig, wait_for
 
 ROOT = Path(__file__).parents[3]
@@ -64,12 +64,6 @@ class Process:
 
 
 Start = Callable[[str], Process]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def ensure(api: Api, path: str, body: dict[str, object]) -> None:

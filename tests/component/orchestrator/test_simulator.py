@@ -15,6 +15,7 @@ import pytest
 from openai import AsyncOpenAI
 from PIL import Image, ImageDraw
 
+from hack.ports import free_port
 from tests.component.orchestrator.conftest import World, code, final, image, png, text, until
 from tests.component.orchestrator.test_stream import all_events, joined
 
@@ -26,9 +27,7 @@ QUESTION = "Please carefully analyze this scientific image."
 @pytest.fixture
 async def simulator(world: World) -> AsyncIterator[httpx.AsyncClient]:
     """The simulator in place of the scripted engine; yields a client of it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     process = await asyncio.create_subprocess_exec(
         sys.executable, VLLM, "serve", MODEL, "--port", str(port), "--host", "127.0.0.1", "--max-model-len", "32768",

@@ -12,7 +12,8 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from hack.sandbox_program import SandboxProgram, free_port
+from hack.ports import free_port
+from hack.sandbox_program import SandboxProgram
 from s1vl_sandbox.processes import descendants
 
 from .conftest import eventually, gone
