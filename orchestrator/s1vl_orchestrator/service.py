@@ -55,6 +55,7 @@ class Service:
         self.started_at = int(time.time())
         self.snapshot: Snapshot | None = None
         self.config_problem = "no configuration has been read yet"
+        self.config_refused = False
         self.engine_problem = "the engine has not been asked yet"
         self.tenants: dict[str, Tenant] = {}
         self._source = source
@@ -141,6 +142,7 @@ class Service:
         return {
             "configVersion": self.snapshot.version if self.snapshot else "",
             "message": self.config_problem,
+            "refused": self.config_refused,
             "engine": {"ready": not self.engine_problem, "message": self.engine_problem},
             "tenants": [tenant.describe() for tenant in self.tenants.values()],
         }
@@ -165,9 +167,9 @@ class Service:
                 log.error(  # noqa: TRY400 - the message says it all
                     "%s; %s", problem, "the last valid one stays in use" if self.snapshot else "there is none yet"
                 )
-            self.config_problem = problem
+            self.config_problem, self.config_refused = problem, isinstance(error, ConfigError)
             return
-        self.config_problem = ""
+        self.config_problem, self.config_refused = "", False
         if snapshot == self.snapshot:
             return
         await self._apply(snapshot)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
+from s1vl_orchestrator.protocol.profile import ProfileError, load_profile
 from s1vl_orchestrator.service import Service
 
 router = APIRouter(prefix="/internal")
@@ -24,3 +27,15 @@ async def recheck(request: Request) -> JSONResponse:
     for tenant in service.tenants.values():
         tenant.recheck()
     return JSONResponse({"tenants": len(service.tenants)}, 202)
+
+
+@router.post("/protocol", summary="Whether a protocol could be used")
+async def protocol(request: Request) -> JSONResponse:
+    """Check a profile's text, the body; `message` says what is wrong with it, "" when nothing is."""
+    text = (await request.body()).decode(errors="replace")
+    try:
+        # A long text takes a while to parse, and jobs go on.
+        await asyncio.to_thread(load_profile, text)
+    except ProfileError as error:
+        return JSONResponse({"message": str(error)})
+    return JSONResponse({"message": ""})

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+from importlib import resources
 from pathlib import Path
 
 import httpx
@@ -155,9 +156,32 @@ async def test_an_invalid_configuration_is_refused_and_said(world: World) -> Non
     body = await world.tenants()
     assert body["configVersion"] == version
     assert "limits.maxTurns" in body["message"]
+    assert body["refused"] is True
     assert (await world.ask(text(), image(png()))).status_code == 200
     world.config_file.write_text(good)
     await until(lambda: not world.service.config_problem)
+    assert (await world.tenants())["refused"] is False
+    world.config_file.unlink()
+    await until(lambda: world.service.config_problem)
+    assert (await world.tenants())["refused"] is False, "one that cannot be read is not refused"
+    world.config_file.write_text(good)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("", ""), ""),
+        (("code_open: <code>", "code_opens: <code>"), "code_open: Field required"),
+        (("result_role: tool", "result_role: {"), "not YAML"),
+    ],
+)
+async def test_a_protocol_can_be_tried_before_it_is_used(world: World, change: tuple[str, str], said: str) -> None:
+    own = resources.files("s1vl_orchestrator.protocol").joinpath("s1vl.yaml").read_text().replace(*change)
+    async with httpx.AsyncClient(base_url=world.management) as http:
+        answer = await http.post("/internal/protocol", content=own)
+    assert answer.status_code == 200
+    assert said in answer.json()["message"]
+    assert bool(answer.json()["message"]) is bool(said)
 
 
 async def test_not_ready_before_a_configuration(tmp_path: Path) -> None:
