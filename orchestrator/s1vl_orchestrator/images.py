@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import math
 import re
+from array import array
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Callable
@@ -13,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from s1vl_orchestrator.budget import AspectTooExtremeError, copy_size
 
@@ -41,6 +43,11 @@ MIN_SIDE = 1
 
 _DATA_URL = re.compile(r"data:(image/[\w.+-]+)?(;[\w=.+-]+)*;base64,", re.IGNORECASE)
 _ORIENTATION = 0x0112
+_TURNS = range(2, 9)
+"""EXIF's orientations that are not upright; from `_ON_ITS_SIDE` on, width and height change places."""
+_ON_ITS_SIDE = 5
+_ERROR_CHARS = 120
+_SAMPLES = 1_000_000
 _VERBATIM = {"PNG": {"RGB", "L"}, "JPEG": {"RGB", "L"}}
 _JPEG_QUALITY = 95
 
@@ -151,18 +158,20 @@ def read_picture(content: bytes, model_pixels: int, max_pixels: int) -> Picture:
         raise
     except AspectTooExtremeError as error:
         raise ImageError(str(error)) from error
+    except UnidentifiedImageError as error:
+        raise ImageError(f"not a picture that can be decoded (known are {', '.join(FORMATS)})") from error
     except Exception as error:  # Decoders raise anything on hostile bytes.
-        raise ImageError(f"not a picture that can be decoded ({type(error).__name__})") from error
+        why = f"{type(error).__name__}: {error}"[:_ERROR_CHARS].encode("ascii", "replace").decode()
+        raise ImageError(f"not a picture that can be decoded ({why})") from error
 
 
 def _read(image: Image.Image, content: bytes, model_pixels: int, max_pixels: int) -> Picture:
     width, height = image.size
-    file_format = image.format or "PNG"
-    if min(width, height) < MIN_SIDE or width * height > max_pixels:
-        raise ImageError(f"{width}x{height} px; between 1 and {max_pixels} px are taken")
-    rotated = image.getexif().get(_ORIENTATION, 1) not in (0, 1)
-    turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-    upright = (height, width) if turned else (width, height)
+    file_format = _format(image)
+    _check_size(image, max_pixels)
+    orientation = _orientation(image)
+    rotated = orientation in _TURNS
+    upright = (height, width) if rotated and orientation >= _ON_ITS_SIDE else (width, height)
     target = copy_size(*upright, model_pixels)
     shrink = target[0] * target[1] < upright[0] * upright[1] and width * height > model_pixels
     as_is = (
@@ -182,13 +191,37 @@ def _read(image: Image.Image, content: bytes, model_pixels: int, max_pixels: int
         shown = _to_rgb(ImageOps.exif_transpose(image) if rotated else image)
         if shrink:
             shown = shown.resize(target, Image.Resampling.LANCZOS)
-        out = io.BytesIO()
-        if file_format == "JPEG":
-            shown.save(out, "JPEG", quality=_JPEG_QUALITY)
-        else:
-            shown.save(out, "PNG", compress_level=1)
-        copy = _copy(out.getvalue(), ".jpg" if file_format == "JPEG" else ".png", *shown.size)
+        suffix = ".jpg" if file_format == "JPEG" else ".png"
+        copy = _copy(_encode(shown, suffix, _JPEG_QUALITY), suffix, *shown.size)
     return Picture(width, height, SUFFIXES[file_format], hashlib.sha256(content).hexdigest(), rotated, copy)
+
+
+def _format(image: Image.Image) -> str:
+    # A JPEG with further exposures behind it, as phones make them, is another format to Pillow.
+    return "JPEG" if image.format == "MPO" else image.format or "PNG"
+
+
+def _check_size(image: Image.Image, max_pixels: int) -> None:
+    width, height = image.size
+    if min(width, height) < MIN_SIDE or width * height > max_pixels:
+        raise ImageError(f"{width}x{height} px; between 1 and {max_pixels} px are taken")
+
+
+def _orientation(image: Image.Image) -> int:
+    # Pillow turns a TIFF by itself, here and in the sandbox.
+    found = 1 if image.format == "TIFF" else image.getexif().get(_ORIENTATION, 1)
+    return found if isinstance(found, int) and found in _TURNS else 1
+
+
+def _encode(image: Image.Image, suffix: str, quality: int) -> bytes:
+    # Colour profiles, EXIF and texts of the original would be written too: a megabyte each, and untrue by now.
+    image.info = {}
+    out = io.BytesIO()
+    if suffix == ".jpg":
+        image.save(out, "JPEG", quality=quality)
+    else:
+        image.save(out, "PNG", compress_level=1)
+    return out.getvalue()
 
 
 def _copy(content: bytes, suffix: str, width: int, height: int) -> ModelCopy:
@@ -198,11 +231,24 @@ def _copy(content: bytes, suffix: str, width: int, height: int) -> ModelCopy:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         # 16 bits and floats: a plain conversion would clip everything to white.
-        low, high = (float(value) for value in image.convert("F").getextrema())  # type: ignore[arg-type]
+        numbers = image.convert("F")
+        low, high = _extremes(numbers)
         scale = 255 / (high - low) if high > low else 0.0
-        return image.convert("F").point(lambda value: value * scale - low * scale).convert("L").convert("RGB")
+        return numbers.point(lambda value: value * scale - low * scale).convert("L").convert("RGB")
     if "A" in image.getbands() or "transparency" in image.info:
         layer = image.convert("RGBA")
         white = Image.new("RGBA", layer.size, "white")
         return Image.alpha_composite(white, layer).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _extremes(numbers: Image.Image) -> tuple[float, float]:
+    """The least and the greatest number, of those that are one: measured data has holes of NaN, and infinities."""
+    low, high = (float(value) for value in numbers.getextrema())  # type: ignore[arg-type]
+    if math.isfinite(low) and math.isfinite(high):
+        return low, high
+    step = math.ceil(math.sqrt(numbers.width * numbers.height / _SAMPLES))
+    size = (max(1, numbers.width // step), max(1, numbers.height // step))
+    samples = array("f", numbers.resize(size, Image.Resampling.NEAREST).tobytes())
+    finite = [value for value in samples if math.isfinite(value)]
+    return min(finite, default=0.0), max(finite, default=0.0)
