@@ -110,4 +110,8 @@ def _by(counted: list[_Counted], key_of: Callable[[Question], str]) -> list[tupl
     groups: dict[str, list[_Counted]] = {}
     for question, hit in counted:
         groups.setdefault(key_of(question), []).append((question, hit))
-    return sorted(groups.items(), key=lambda group: (not group[0].isdecimal(), group[0].zfill(20), group[0]))
+    return sorted(groups.items(), key=lambda group: _order(group[0]))
+
+
+def _order(key: str) -> tuple[int, int, str]:
+    return (0, int(key), "") if key.isdecimal() else (1, 0, key)

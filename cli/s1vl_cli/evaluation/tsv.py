@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO, Self
 
@@ -41,13 +41,9 @@ class Reader:
     """
 
     def __init__(self, file: BinaryIO, each: Callable[[bytes], object] | None = None) -> None:
-        self._file = file
-        self._each = each
-        self._offset = self._row_offset = file.tell()
-        self._number = -1
-        self._lifted: list[bytes] = []
         csv.field_size_limit(MAX_ROW_BYTES)
-        self._csv = csv.reader(self._lines(), delimiter="\t")
+        self._lines = _Lines(file, each)
+        self._csv = csv.reader(self._lines, delimiter="\t")
 
     def __iter__(self) -> Self:
         return self
@@ -58,35 +54,59 @@ class Reader:
         Raises:
             CommandError: It is too large or not text.
         """
+        lines = self._lines
         fields: list[str] = []
         while not fields:
-            self._row_offset, self._lifted = self._offset, []
+            lines.begin_row()
             try:
                 fields = next(self._csv)
             except csv.Error as error:
-                raise CommandError(f"row {self._number + 1} is not well-formed: {error}") from error
-        self._number += 1
-        return Row(self._number, self._row_offset, [_LIFTED.sub(self._put_back, field) for field in fields])
+                raise CommandError(f"row {lines.number} is not well-formed: {error}") from error
+        row = Row(lines.number, lines.row_offset, [lines.put_back(field) for field in fields])
+        lines.number += 1
+        return row
 
-    def _lines(self) -> Iterator[str]:
-        while line := self._file.readline(MAX_ROW_BYTES + 1):
-            start, self._offset = self._offset, self._offset + len(line)
-            if self._offset - self._row_offset > MAX_ROW_BYTES:
-                raise CommandError(f"row {self._number + 1} has over {MAX_ROW_BYTES} bytes; is a quote never closed?")
-            if b"\0" in line:
-                raise CommandError(f"row {self._number + 1} has a NUL byte: this is not a text file")
-            if self._each:
-                self._each(line)
-            # csv takes a turn of a loop and four bytes for each character, which is too much for megabytes of base64.
-            short = _LONG.sub(self._lift, line)
-            try:
-                yield short.decode("utf-8-sig" if start == 0 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise CommandError(f"row {self._number + 1} is not UTF-8: {error}") from error
+
+class _Lines:
+    """Lines as csv takes them, without long runs of base64.
+
+    csv needs a turn of a loop and four bytes for each character, which is too much for megabytes of it. This knows no
+    reader: in a cycle of references a large row would live on until the garbage collector comes by.
+    """
+
+    def __init__(self, file: BinaryIO, each: Callable[[bytes], object] | None) -> None:
+        self.number = 0
+        self.row_offset = 0
+        self._file = file
+        self._each = each
+        self._offset = file.tell()
+        self._lifted: list[bytes] = []
+
+    def begin_row(self) -> None:
+        self.row_offset, self._lifted = self._offset, []
+
+    def put_back(self, field: str) -> str:
+        return _LIFTED.sub(lambda found: self._lifted[int(found.group(1))].decode(), field)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        line = self._file.readline(MAX_ROW_BYTES + 1)
+        if not line:
+            raise StopIteration
+        start, self._offset = self._offset, self._offset + len(line)
+        if self._offset - self.row_offset > MAX_ROW_BYTES:
+            raise CommandError(f"row {self.number} has over {MAX_ROW_BYTES} bytes; is a quote never closed?")
+        if b"\0" in line:
+            raise CommandError(f"row {self.number} has a NUL byte: this is not a text file")
+        if self._each:
+            self._each(line)
+        try:
+            return _LONG.sub(self._lift, line).decode("utf-8-sig" if start == 0 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise CommandError(f"row {self.number} is not UTF-8: {error}") from error
 
     def _lift(self, found: re.Match[bytes]) -> bytes:
         self._lifted.append(found.group())
         return b"\0%d\0" % (len(self._lifted) - 1)
-
-    def _put_back(self, found: re.Match[str]) -> str:
-        return self._lifted[int(found.group(1))].decode()
