@@ -8,19 +8,19 @@ import secrets
 import time
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
+from fastapi_offline import FastAPIOffline
+from pydantic import BaseModel
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from s1vl_orchestrator.api import chat, health, internal, process
-from s1vl_orchestrator.chat_requests import ChatRequest
+from s1vl_orchestrator.api.openapi import Error, document
 from s1vl_orchestrator.errors import ApiError, ErrorCode
-from s1vl_orchestrator.requests import ProcessRequest
 from s1vl_orchestrator.service import Service
 from s1vl_orchestrator.telemetry import request_id
 
@@ -29,42 +29,38 @@ log = logging.getLogger(__name__)
 _SANE_ID = re.compile(r"[\w.-]{1,64}")
 _QUIET = {"/healthz", "/readyz", "/metrics", "/internal/tenants"}
 
-_ERROR_FIELDS: dict[str, Any] = {
-    "code": {"type": "string", "enum": [code.value for code in ErrorCode]},
-    "message": {"type": "string"},
-    "details": {"type": "object"},
-}
-_ERROR_SCHEMAS: dict[str, Any] = {
-    name: {
-        "type": "object",
-        "required": ["error"],
-        "properties": {"error": {"type": "object", "required": list(fields), "properties": fields}},
-    }
-    for name, fields in (
-        ("Error", _ERROR_FIELDS),
-        ("OpenAIError", {**_ERROR_FIELDS, "type": {"type": "string"}, "param": {"type": ["string", "null"]}}),
-    )
+_DESCRIPTION = """
+Lets S1-VL think with images. `docs/http-api.md` says more.
+
+Every answer carries `X-Request-Id`. Errors have a `code` that never changes its meaning; 429 and 503 say in
+`Retry-After` when to ask again. A path that does not exist is a 404 `not_found`, a method that it does not have a 405
+`method_not_allowed`. What is not HTTP at all is a 400 in plain text.
+"""
+_TAGS = {
+    "Thinking with images": "The model card's own endpoint.",
+    "OpenAI": "The same for `openai` clients and evaluation harnesses, and plain reasoning.",
+    "Management": "For the operator.",
+    "Health": "For the kubelet and Prometheus.",
 }
 
 
 def create_app(service: Service) -> FastAPI:
     """The application for clients."""
-    app = FastAPI(title="s1vl orchestrator", version="1", redirect_slashes=False)
-    app.include_router(process.router)
-    app.include_router(chat.router)
-    return _finish(app, service)
+    routers, models = (process.router, chat.router), (*process.MODELS, *chat.MODELS)
+    return _app("s1vl orchestrator", service, routers, models)
 
 
 def create_management_app(service: Service) -> FastAPI:
     """The application for the operator."""
-    app = FastAPI(title="s1vl orchestrator, management", version="1", redirect_slashes=False)
-    app.include_router(internal.router)
-    return _finish(app, service)
+    return _app("s1vl orchestrator, management", service, (internal.router,), (*internal.MODELS, Error))
 
 
-def _finish(app: FastAPI, service: Service) -> FastAPI:
+def _app(title: str, service: Service, routers: tuple[APIRouter, ...], models: tuple[type[BaseModel], ...]) -> FastAPI:
+    # Its pages load nothing from the internet, which a cluster may not have.
+    app = FastAPIOffline(title=title, version="1", description=_DESCRIPTION, redirect_slashes=False)
     app.state.service = service
-    app.include_router(health.router)
+    for router in (*routers, health.router):
+        app.include_router(router)
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid_parameter)
@@ -73,20 +69,7 @@ def _finish(app: FastAPI, service: Service) -> FastAPI:
 
     def openapi() -> dict[str, Any]:
         if not app.openapi_schema:
-            schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
-            schemas = schema.setdefault("components", {}).setdefault("schemas", {})
-            # Read by the endpoints themselves, once there is a place for the job: FastAPI does not see them.
-            for model in (ProcessRequest, ChatRequest):
-                body = model.model_json_schema(ref_template="#/components/schemas/{model}")
-                schemas |= body.pop("$defs", {}) | {model.__name__: body}
-            schemas |= _ERROR_SCHEMAS
-            for path, operations in schema["paths"].items():
-                name = "OpenAIError" if path.startswith("/v1/") else "Error"
-                content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
-                for operation in operations.values():
-                    operation["responses"].pop("422", None)  # FastAPI's own; here it is a 400 like any other.
-                    operation["responses"]["default"] = {"description": "An error.", "content": content}
-            app.openapi_schema = schema
+            app.openapi_schema = document(app, (*models, *health.MODELS), _TAGS)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the schema

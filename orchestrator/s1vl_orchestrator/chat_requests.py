@@ -1,4 +1,4 @@
-"""The body of `POST /v1/chat/completions`: OpenAI's fields and vLLM's, and which of them go on to the engine. Pure.
+"""The body of `POST /v1/chat/completions`: OpenAI's fields and vLLM's, and which of them are taken. Pure.
 
 An allow-list: what is not named here never reaches the engine, because some of vLLM's fields reach into other tenants'
 caches, its files or its host. Fields that nobody knows are ignored, as vLLM does (evaluation harnesses send them).
@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from s1vl_orchestrator.conversation import ShownImage
 from s1vl_orchestrator.errors import ApiError, ErrorCode
 from s1vl_orchestrator.requests import (
+    DEADLINE,
     MAX_MESSAGES,
-    Embedded,
+    MAX_TURNS,
+    Flag,
     ImagePart,
     JobRequest,
+    Number,
     Part,
-    Prompt,
-    check_text,
-    parts_of,
+    Positive,
+    Seconds,
+    number,
     printable,
     to_prompt,
 )
@@ -52,6 +54,8 @@ REFUSED = {
 }
 """Fields that vLLM or OpenAI know and that are not taken, and why."""
 
+_PLAIN = "Of plain requests: goes on to the engine."
+
 _SAMPLING = (
     "temperature", "top_p", "top_k", "min_p", "seed", "presence_penalty", "frequency_penalty", "repetition_penalty",
 )  # fmt: skip
@@ -60,11 +64,19 @@ _ONLY_PLAIN = (
     "min_tokens", "stop_token_ids", "bad_words",
 )  # fmt: skip
 """They would break the protocol of code and answers, or have no meaning for a job of many turns."""
-_ENGINE = (
+FORWARDED = (
     *_SAMPLING, *_ONLY_PLAIN, "stop", "max_tokens", "max_completion_tokens", "n", "parallel_tool_calls",
     "reasoning_effort", "include_reasoning", "include_stop_str_in_output", "skip_special_tokens",
     "spaces_between_special_tokens", "ignore_eos",
 )  # fmt: skip
+"""What goes on to the engine of a plain request, as it is."""
+
+# The engine's own types: 64 bits for a seed, 32 for all that counts or names tokens.
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63), BeforeValidator(number)]
+Count = Annotated[int, Field(ge=0, lt=2**31), BeforeValidator(number)]
+Most = Annotated[int, Field(ge=-1, lt=2**31), BeforeValidator(number)]
+Few = Annotated[int, Field(ge=1, le=8), BeforeValidator(number)]
+Penalty = Annotated[Number, Field(ge=-2, le=2)]
 
 
 class ChatMessage(BaseModel):
@@ -84,7 +96,7 @@ class ChatMessage(BaseModel):
 class StreamOptions(BaseModel):
     """`stream_options`."""
 
-    include_usage: bool = False
+    include_usage: Flag = False
 
 
 class ChatRequest(BaseModel):
@@ -94,33 +106,49 @@ class ChatRequest(BaseModel):
 
     model: str
     messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
-    thinking_with_images: bool | None = Field(
+    thinking_with_images: Flag | None = Field(
         default=None,
         description="Let the model run code on the pictures. The default is yes where there is a picture; false passes "
         f"the request on to the engine, as does the model's name with {PLAIN_SUFFIX} at its end.",
     )
-    max_turns: int | None = Field(default=None, ge=1, description="As in /process.")
-    deadline_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="As in /process.")
-    stream: bool | None = None
+    max_turns: Positive | None = Field(default=None, description=MAX_TURNS)
+    deadline_seconds: Seconds | None = Field(default=None, description=DEADLINE)
+    stream: Flag | None = None
     stream_options: StreamOptions | None = None
-    max_tokens: int | None = Field(
-        default=None,
-        ge=1,
-        description="Bounds the final answer, not the thinking before it, when thinking with images.",
+    max_tokens: Positive | None = Field(
+        default=None, description="Bounds the final answer, not the thinking before it, when thinking with images."
     )
-    max_completion_tokens: int | None = Field(default=None, ge=1, description="As max_tokens, and before it.")
+    max_completion_tokens: Positive | None = Field(default=None, description="As max_tokens, and before it.")
     stop: str | Annotated[list[str], Field(max_length=16)] | None = Field(
         default=None, description="Ends the final answer."
     )
-    n: int | None = Field(default=None, ge=1, le=8, description="1 when thinking with images.")
-    temperature: float | None = Field(default=None, ge=0)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    top_k: int | None = None
-    min_p: float | None = Field(default=None, ge=0, le=1)
-    seed: int | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    repetition_penalty: float | None = None
+    n: Few | None = Field(default=None, description="1 when thinking with images.")
+    # The bounds are vLLM's own: a job would end in the middle with an error of the engine.
+    temperature: Annotated[Number, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[Number, Field(gt=0, le=1)] | None = None
+    top_k: Most | None = Field(default=None, description="0 and -1: all.")
+    min_p: Annotated[Number, Field(ge=0, le=1)] | None = None
+    seed: Seed | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    repetition_penalty: Annotated[Number, Field(gt=0)] | None = None
+    tools: list[dict[str, Any]] | None = Field(default=None, description=_PLAIN)
+    tool_choice: str | dict[str, Any] | None = Field(default=None, description=_PLAIN)
+    parallel_tool_calls: Flag | None = Field(default=None, description=_PLAIN)
+    response_format: dict[str, Any] | None = Field(default=None, description=_PLAIN)
+    structured_outputs: dict[str, Any] | None = Field(default=None, description=_PLAIN)
+    logit_bias: dict[str, Number] | None = Field(default=None, description=_PLAIN)
+    logprobs: Flag | None = Field(default=None, description=_PLAIN)
+    top_logprobs: Most | None = Field(default=None, description=_PLAIN)
+    min_tokens: Count | None = Field(default=None, description=_PLAIN)
+    stop_token_ids: list[Count] | None = Field(default=None, description=_PLAIN)
+    bad_words: list[str] | None = Field(default=None, description=_PLAIN)
+    reasoning_effort: str | None = Field(default=None, description=_PLAIN)
+    include_reasoning: Flag | None = Field(default=None, description=_PLAIN)
+    include_stop_str_in_output: Flag | None = Field(default=None, description=_PLAIN)
+    skip_special_tokens: Flag | None = Field(default=None, description=_PLAIN)
+    spaces_between_special_tokens: Flag | None = Field(default=None, description=_PLAIN)
+    ignore_eos: Flag | None = Field(default=None, description=_PLAIN)
 
     @model_validator(mode="before")
     @classmethod
@@ -200,7 +228,7 @@ def check(request: ChatRequest, model: str, size: int) -> None:
     if request.plain:
         return
     for name in _ONLY_PLAIN:
-        if sent.get(name) not in (None, False, [], {}, {"type": "text"}, "none"):
+        if getattr(request, name) not in (None, False, [], {}, {"type": "text"}, "none"):
             raise ApiError(
                 ErrorCode.NOT_SUPPORTED,
                 f'{name} cannot be used while thinking with images; send "thinking_with_images": false.',
@@ -228,46 +256,3 @@ def to_job(request: ChatRequest) -> JobRequest:
         conversation.append((role, message.content or ""))
     sampling = {name: value for name in _SAMPLING if (value := getattr(request, name)) is not None}
     return JobRequest(to_prompt(conversation, []), request.max_turns, request.deadline_seconds, sampling=sampling)
-
-
-def pictures_of(request: ChatRequest) -> Prompt:
-    """Take the pictures of a plain request out of it, in order, and note their places.
-
-    Raises:
-        ApiError: `prompt_too_long`.
-    """
-    embedded: list[str] = []
-    prompt = Prompt([(m.role, parts_of(m.content or "", embedded)) for m in request.messages], embedded, [])
-    check_text(prompt.messages)
-    for message in request.messages:
-        message.content = [] if isinstance(message.content, list) else message.content
-    return prompt
-
-
-def engine_body(
-    request: ChatRequest, prompt: Prompt, shown: dict[int, ShownImage], *, model: str, cache_salt: str
-) -> dict[str, Any]:
-    """The body for the engine of a plain request.
-
-    Args:
-        request: The client's.
-        prompt: Its messages, from `pictures_of`.
-        shown: The engine's copies of its pictures, by their number.
-        model: The engine's name for the model.
-        cache_salt: The tenant's.
-    """
-    sent = {**(request.model_extra or {}), **{name: getattr(request, name) for name in request.model_fields_set}}
-    body = {name: sent[name] for name in _ENGINE if sent.get(name) is not None}
-    messages = []
-    for message, (_, parts) in zip(request.messages, prompt.messages, strict=True):
-        entry = message.model_dump(exclude={"content"}, exclude_none=True)
-        content: Any = [
-            shown[part.index].part if isinstance(part, Embedded) else {"type": "text", "text": part} for part in parts
-        ]
-        if not isinstance(message.content, list):
-            content = None if message.content is None else parts[0]
-        messages.append({**entry, "content": content})
-    body |= {"model": model, "messages": messages, "cache_salt": cache_salt}
-    if request.stream:
-        body |= {"stream": True, "stream_options": {"include_usage": True}}
-    return body

@@ -11,7 +11,8 @@ from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 from s1vl_orchestrator.budget import MAX_PIXELS
-from s1vl_orchestrator.chat_requests import ChatRequest, engine_body, pictures_of
+from s1vl_orchestrator.chat_forward import engine_body, pictures_of
+from s1vl_orchestrator.chat_requests import ChatRequest
 from s1vl_orchestrator.conversation import ShownImage
 from s1vl_orchestrator.engine_errors import EngineRefusedError
 from s1vl_orchestrator.errors import ApiError, ErrorCode

@@ -9,12 +9,39 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 from urllib.parse import unquote
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Strict,
+    Tag,
+    ValidationError,
+)
 
 from s1vl_orchestrator.errors import ApiError, ErrorCode
 
 MAX_MESSAGES = 256
 MAX_TEXT_CHARS = 400_000
+MAX_TURNS = "Turns with code; the deployment's limit is the most."
+DEADLINE = "From the request's arrival to its answer; the deployment's limit is the most."
+MAX_DEPTH = 100
+"""Of lists and objects within one another: what is read must also be written again, and Python recurses for both."""
+
+
+def number(value: Any) -> Any:
+    """Refuse what pydantic would take for a number and JSON Schema does not."""
+    if isinstance(value, bool | str):
+        raise ValueError("must be a number")  # noqa: TRY004  (pydantic reports a ValueError, and not a TypeError)
+    return value
+
+
+# As JSON Schema has them: 2 and 2.0 are whole numbers, but neither "2" nor true.
+Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Flag = Annotated[bool, Strict()]
+Positive = Annotated[int, Field(ge=1, lt=2**31), BeforeValidator(number)]
+Seconds = Annotated[Number, Field(ge=1)]
 
 
 class ImageUrl(BaseModel):
@@ -51,6 +78,12 @@ def _kind(item: Any) -> str:
     return "message" if isinstance(item, Message) or (isinstance(item, dict) and "role" in item) else "part"
 
 
+def _either_form(schema: dict[str, Any]) -> None:
+    # Pydantic does not know that the two are not to be mixed, nor that what has a role is a message whatever it has.
+    message, part = schema.pop("items")["oneOf"]
+    schema["anyOf"] = [{"items": message}, {"items": {**part, "not": {"required": ["role"]}}}]
+
+
 Item = Annotated[Annotated[Message, Tag("message")] | Annotated[Part, Tag("part")], Discriminator(_kind)]
 
 
@@ -60,7 +93,10 @@ class ProcessRequest(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     messages: list[Item] = Field(
-        min_length=1, max_length=MAX_MESSAGES, description="Content parts (text, image_url) or messages with roles."
+        min_length=1,
+        max_length=MAX_MESSAGES,
+        description="Content parts (text, image_url) or messages with roles, not both; with some text.",
+        json_schema_extra=_either_form,
     )
     image_path_list: list[str] = Field(
         default=[],
@@ -68,9 +104,9 @@ class ProcessRequest(BaseModel):
         description="Absolute paths as the client sees them. With as many embedded pictures as paths, the n-th path "
         "names the file of the n-th picture.",
     )
-    max_turns: int | None = Field(default=None, ge=1, description="At most the deployment's limit holds.")
-    deadline_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    stream: bool = Field(default=False, description="Answer with server-sent events; as `?stream=true`.")
+    max_turns: Positive | None = Field(default=None, description=MAX_TURNS)
+    deadline_seconds: Seconds | None = Field(default=None, description=DEADLINE)
+    stream: Flag = Field(default=False, description="Answer with server-sent events; as `?stream=true`.")
     metadata: dict[str, Any] | None = Field(default=None, description="Returned as it came.")
 
 
@@ -108,6 +144,7 @@ class JobRequest:
 
 
 M = TypeVar("M", bound=BaseModel)
+_SHOWN_CHARS = 200
 
 
 def parse_body(body: bytes, model: type[M]) -> M:
@@ -118,12 +155,13 @@ def parse_body(body: bytes, model: type[M]) -> M:
     """
     try:
         raw = json.loads(body, parse_constant=_no_constant, parse_float=_finite)
+        _check_depth(raw, MAX_DEPTH)
         request = model.model_validate(raw)
         json.dumps(getattr(request, "metadata", None), ensure_ascii=False).encode()  # It must be possible to return it.
     except ValidationError as error:
         # Without the values: they may be pictures.
         found = [
-            {"field": ".".join(str(at) for at in item["loc"] if at not in ("message", "part")), "problem": item["msg"]}
+            {"field": _field(item["loc"]), "problem": printable(item["msg"])}
             for item in error.errors(include_input=False, include_url=False, include_context=False)[:20]
         ]
         first = found[0]
@@ -225,6 +263,19 @@ def parts_of(content: str | list[Part], embedded: list[str]) -> list[str | Embed
         else:
             found.append(printable(part if isinstance(part, str) else part.text))
     return found
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    """A field's name, short: it may be the client's own invention."""
+    return printable(".".join(str(at) for at in location if at not in ("message", "part"))[:_SHOWN_CHARS])
+
+
+def _check_depth(value: Any, left: int) -> None:
+    if isinstance(value, dict | list):
+        if not left:
+            raise RecursionError
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_depth(item, left - 1)
 
 
 def _finite(digits: str) -> float:

@@ -9,7 +9,22 @@ from typing import IO, Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 
+from s1vl_orchestrator.api.chat_answers import ChatCompletion, ChatCompletionChunk, ModelFacts, ModelList
+from s1vl_orchestrator.api.openapi import (
+    ELSEWHERE,
+    EMBEDDED,
+    KEY_NEEDED,
+    KEY_OPTIONAL,
+    OpenAIError,
+    answer,
+    body,
+    errors,
+    event,
+    events,
+    ref,
+)
 from s1vl_orchestrator.api.serving import place_for, tenant_of
 from s1vl_orchestrator.api.streams import Channel, JobResponse
 from s1vl_orchestrator.chat import ChatAnswer, check_answered
@@ -26,22 +41,55 @@ from s1vl_orchestrator.tenants import Tenant
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"])
 
+MODELS: tuple[type[BaseModel], ...] = (ChatRequest, ChatCompletion, ChatCompletionChunk, ModelList, OpenAIError)
+
+_NAME = "ScienceOne-AI/S1-VL-32B"
+_BODY = body(
+    ChatRequest,
+    {
+        "Thinking with an image, streamed": {
+            "model": _NAME,
+            "messages": [{"role": "user", "content": [EMBEDDED, {"type": "text", "text": "Which colour is it?"}]}],
+            "stream": True,
+        },
+        "An image by its path; the answer has 16 tokens at most": {
+            "model": _NAME,
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "image_url", "image_url": {"url": "file:///data/images/panel.png"}},
+                        {"type": "text", "text": "Which gas does the left panel show?"},
+                    ],
+                }
+            ],
+            "max_tokens": 16,
+        },
+        "Plain reasoning": {
+            "model": _NAME,
+            "messages": [{"role": "user", "content": [EMBEDDED, {"type": "text", "text": "Describe it."}]}],
+            "thinking_with_images": False,
+            "temperature": 0.6,
+            "top_p": 0.95,
+            "max_tokens": 16384,
+        },
+    },
+)
+_DONE = {"type": "object", "required": ["data"], "properties": {"data": {"const": "[DONE]"}}}
+_COMPLETION = answer("A chat completion; with `stream` its chunks, the last of which is `[DONE]`.", ChatCompletion)
+_COMPLETION["content"] |= events(
+    {"anyOf": [event(ref(ChatCompletionChunk)), event(ref(OpenAIError)), _DONE]},
+    'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m","choices":[]}\n\n'
+    "data: [DONE]\n\n",
+)
+
 
 @router.post(
     "/chat/completions",
+    operation_id="createChatCompletion",
     summary="Chat completion, thinking with images or plain",
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ChatRequest"}}},
-        },
-        "responses": {
-            "200": {
-                "description": "A chat completion, or its chunks as server-sent events.",
-                "content": {"application/json": {}, "text/event-stream": {}},
-            }
-        },
-    },
+    openapi_extra={**_BODY, "security": KEY_NEEDED},
+    responses={200: _COMPLETION, **errors(*set(ErrorCode) - ELSEWHERE, openai=True)},
 )
 async def chat_completions(request: Request) -> JobResponse:
     """Answer in the form of OpenAI: the final answer in `content`, the thinking in `reasoning`."""
@@ -82,7 +130,16 @@ async def _think(
     return answer.whole(result)
 
 
-@router.get("/models", summary="The models that can be named")
+_MODELS_ERRORS = (ErrorCode.UNAUTHORIZED, ErrorCode.NOT_CONFIGURED)
+
+
+@router.get(
+    "/models",
+    operation_id="listModels",
+    summary="The models that can be named",
+    openapi_extra={"security": KEY_OPTIONAL},
+    responses={200: answer("The models.", ModelList), **errors(*_MODELS_ERRORS, openai=True)},
+)
 async def models(request: Request) -> JSONResponse:
     """The model, and the model in plain reasoning.
 
@@ -92,7 +149,16 @@ async def models(request: Request) -> JSONResponse:
     return JSONResponse({"object": "list", "data": _models(_engine(request, service), service)})
 
 
-@router.get("/models/{name:path}", summary="One model")
+@router.get(
+    "/models/{name:path}",
+    operation_id="retrieveModel",
+    summary="One model",
+    openapi_extra={"security": KEY_OPTIONAL},
+    responses={
+        200: answer("The model.", ModelFacts),
+        **errors(*_MODELS_ERRORS, ErrorCode.MODEL_NOT_FOUND, openai=True),
+    },
+)
 async def model(name: str, request: Request) -> JSONResponse:
     """One entry of the list."""
     service: Service = request.app.state.service

@@ -3,24 +3,96 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
+from typing import Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
 
+from s1vl_orchestrator.api.openapi import answer, errors
+from s1vl_orchestrator.canary import PathReason
 from s1vl_orchestrator.protocol.profile import ProfileError, load_profile
 from s1vl_orchestrator.service import Service
 
-router = APIRouter(prefix="/internal")
+router = APIRouter(prefix="/internal", tags=["Management"], responses=errors())
 
 
-@router.get("/tenants", summary="How the tenants fare")
+class EngineState(BaseModel):
+    """Whether the engine answers, and why not."""
+
+    ready: bool
+    message: str
+
+
+class PathsState(BaseModel):
+    """What the tenant's last path canary said; `consistent` is null when nothing is known."""
+
+    consistent: bool | None
+    reason: PathReason
+    message: str
+    checkedAt: datetime | None  # noqa: N815  (camelCase is the form of this document)
+
+
+class TenantState(BaseModel):
+    """One tenant."""
+
+    name: str
+    ready: bool
+    reason: Literal["Ready", "PathsInconsistent", "SandboxStarting", "KeyMissing", "NotChecked"]
+    message: str
+    paths: PathsState
+    jobsRunning: int = Field(ge=0)  # noqa: N815  (as above)
+
+
+class State(BaseModel):
+    """The configuration in use, by the SHA-256 of its text, and how all that it names fares.
+
+    `message` says why the latest configuration could not be taken; `refused` that it is not valid.
+    """
+
+    configVersion: str = Field(pattern="^([0-9a-f]{64})?$")  # noqa: N815  (as above)
+    message: str
+    refused: bool
+    engine: EngineState
+    tenants: list[TenantState]
+
+
+class Rechecked(BaseModel):
+    """How many canaries are on their way."""
+
+    tenants: int = Field(ge=0)
+
+
+class ProtocolVerdict(BaseModel):
+    """What is wrong with a protocol; empty when nothing is."""
+
+    message: str
+
+
+MODELS: tuple[type[BaseModel], ...] = (State, Rechecked, ProtocolVerdict)
+_PROTOCOL = {"requestBody": {"required": True, "content": {"text/plain": {"schema": {"type": "string"}}}}}
+
+
+@router.get(
+    "/tenants",
+    operation_id="tenants",
+    summary="How the tenants fare",
+    responses={200: answer("How they fare.", State)},
+)
 async def tenants(request: Request) -> JSONResponse:
     """The configuration in use, the engine, and each tenant with its last path canary."""
     service: Service = request.app.state.service
     return JSONResponse(service.describe())
 
 
-@router.post("/tenants/recheck", status_code=202, summary="Send all canaries now")
+@router.post(
+    "/tenants/recheck",
+    operation_id="recheckTenants",
+    status_code=202,
+    summary="Send all canaries now",
+    responses={202: answer("They are on their way.", Rechecked, {"tenants": 2})},
+)
 async def recheck(request: Request) -> JSONResponse:
     """Start a canary for every tenant; the results appear in `GET /internal/tenants`."""
     service: Service = request.app.state.service
@@ -29,7 +101,13 @@ async def recheck(request: Request) -> JSONResponse:
     return JSONResponse({"tenants": len(service.tenants)}, 202)
 
 
-@router.post("/protocol", summary="Whether a protocol could be used")
+@router.post(
+    "/protocol",
+    operation_id="checkProtocol",
+    summary="Whether a protocol could be used",
+    openapi_extra=_PROTOCOL,
+    responses={200: answer("The verdict.", ProtocolVerdict, {"message": ""})},
+)
 async def protocol(request: Request) -> JSONResponse:
     """Check a profile's text, the body; `message` says what is wrong with it, "" when nothing is."""
     text = (await request.body()).decode(errors="replace")

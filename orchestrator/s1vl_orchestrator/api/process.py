@@ -7,34 +7,93 @@ from contextlib import AsyncExitStack
 from typing import IO, Annotated, Any
 
 from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel
 
+from s1vl_orchestrator.api.openapi import (
+    ELSEWHERE,
+    EMBEDDED,
+    KEY_NEEDED,
+    Error,
+    answer,
+    body,
+    errors,
+    event,
+    events,
+    ref,
+)
+from s1vl_orchestrator.api.process_answers import (
+    AnswerDelta,
+    CodeEvent,
+    ErrorEvent,
+    ExecResult,
+    ExecStart,
+    ImageEvent,
+    ProcessAnswer,
+    ReasoningDelta,
+    TurnStart,
+)
 from s1vl_orchestrator.api.serving import place_for
 from s1vl_orchestrator.api.streams import Channel, JobResponse
-from s1vl_orchestrator.errors import ApiError
+from s1vl_orchestrator.errors import ApiError, ErrorCode
 from s1vl_orchestrator.events import Event, EventName
 from s1vl_orchestrator.jobs import run_job
 from s1vl_orchestrator.loop import StopReason
 from s1vl_orchestrator.requests import JobRequest, ProcessRequest, parse_body, to_job
 from s1vl_orchestrator.service import Service
 
-router = APIRouter()
+router = APIRouter(tags=["Thinking with images"])
+
+EVENTS: dict[EventName, type[BaseModel]] = {
+    EventName.TURN_START: TurnStart,
+    EventName.REASONING_DELTA: ReasoningDelta,
+    EventName.CODE: CodeEvent,
+    EventName.EXEC_START: ExecStart,
+    EventName.EXEC_RESULT: ExecResult,
+    EventName.IMAGE: ImageEvent,
+    EventName.ANSWER_DELTA: AnswerDelta,
+    EventName.DONE: ProcessAnswer,
+    EventName.ERROR: ErrorEvent,
+}
+"""The form of each event's data."""
+MODELS: tuple[type[BaseModel], ...] = (ProcessRequest, Error, *EVENTS.values())
+
+_BODY = body(
+    ProcessRequest,
+    {
+        "A picture by its path": {
+            "messages": [{"type": "text", "text": "Which gas does the left panel show?"}],
+            "image_path_list": ["/data/images/panel.png"],
+        },
+        "An embedded picture": {"messages": [{"type": "text", "text": "Which colour is it?"}, EMBEDDED]},
+        "A conversation": {
+            "messages": [
+                {"role": "system", "content": "Answer in one word."},
+                {"role": "user", "content": [{"type": "text", "text": "Which colour is it?"}, EMBEDDED]},
+            ],
+            "max_turns": 4,
+            "deadline_seconds": 120,
+            "metadata": {"question": 7},
+        },
+    },
+)
+_ANSWER = answer(
+    "The answer is the last message, whose role is always `assistant`. With `stream`: events, the last of which is "
+    "`done`, or `error` where the stream had begun.",
+    ProcessAnswer,
+)
+_ANSWER["content"] |= events(
+    {"oneOf": [event(ref(model), name) for name, model in EVENTS.items()]},
+    'event: turn.start\ndata: {"turn":1}\n\nevent: reasoning.delta\ndata: {"turn":1,"text":"The label is"}\n\n',
+)
+_ERRORS = errors(*set(ErrorCode) - {ErrorCode.NOT_SUPPORTED, ErrorCode.MODEL_NOT_FOUND, *ELSEWHERE})
 
 
 @router.post(
     "/process",
+    operation_id="process",
     summary="Let the model think about pictures",
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ProcessRequest"}}},
-        },
-        "responses": {
-            "200": {
-                "description": "The answer, the last message whose role is assistant; or events, with `done` the last.",
-                "content": {"application/json": {}, "text/event-stream": {}},
-            }
-        },
-    },
+    openapi_extra={**_BODY, "security": KEY_NEEDED},
+    responses={200: _ANSWER, **_ERRORS},
 )
 async def process(
     request: Request, stream: Annotated[bool, Query(description="Answer with server-sent events.")] = False

@@ -271,12 +271,6 @@ async def test_metrics_and_request_ids(world: World) -> None:
         assert line in metrics
 
 
-async def test_openapi_has_the_request(world: World) -> None:
-    schema = (await world.http.get("/openapi.json")).json()
-    assert schema["components"]["schemas"]["ProcessRequest"]["properties"]["image_path_list"]
-    assert (await world.http.get("/docs")).status_code == 200
-
-
 async def test_logs_have_no_pictures_and_no_keys(world: World, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "s1vl_orchestrator")
     await world.answer(text(), image(png()), key="key-chem")
