@@ -11,7 +11,7 @@ from typing import Any
 
 import kopf
 
-from s1vl_operator.cluster.kinds import CHILDREN, POD, S1VL_DEPLOYMENT, Kind
+from s1vl_operator.cluster.kinds import CHILDREN, CONFIG_MAP, POD, S1VL_DEPLOYMENT, Kind
 from s1vl_operator.desired.names import DEPLOYMENT_LABEL, MANAGED_BY
 
 CHILD_SELECTOR = f"app.kubernetes.io/managed-by={MANAGED_BY},{DEPLOYMENT_LABEL}"
@@ -58,7 +58,9 @@ def settings() -> kopf.OperatorSettings:
     made.networking.error_backoffs = (1, 1, 2, 3, 5, 8)
     made.queueing.idle_timeout = 1.0
     for kind in (*CHILDREN, POD):
-        made.watching.label_selectors[_where(kind)] = CHILD_SELECTOR
+        # A person's own ConfigMap (`protocolRef`) is no object of ours; it says by this label whose changes it means.
+        selector = DEPLOYMENT_LABEL if kind == CONFIG_MAP else CHILD_SELECTOR
+        made.watching.label_selectors[_where(kind)] = selector
     return made
 
 

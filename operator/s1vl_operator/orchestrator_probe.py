@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+import logging
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import httpx
 
 from s1vl_operator.api.rules import MANAGEMENT_PORT
 from s1vl_operator.observe import Report, parse_report
 
+logger = logging.getLogger(__name__)
+
 TIMEOUT_SECONDS = 3.0
 LARGEST_ANSWER = 4 * 1024 * 1024
 """Bytes; 200 tenants take about 100 KiB."""
 
-Probe = Callable[[Sequence[dict[str, Any]]], Awaitable[list[Report]]]
-"""From orchestrator pods, as manifests, to one report each; never raises for a pod that does not answer."""
+
+class Probe(Protocol):
+    """Asks orchestrator pods, given as manifests; never raises for a pod that does not answer."""
+
+    async def __call__(self, pods: Sequence[dict[str, Any]]) -> list[Report]:
+        """One report of each."""
+
+    async def objection(self, pods: Sequence[dict[str, Any]], protocol: str) -> str:
+        """What the first that answers has against a protocol's text; "" when it has nothing, or none answers."""
 
 
 class OrchestratorProbe:
@@ -35,12 +45,24 @@ class OrchestratorProbe:
         """Ask all the pods at once."""
         return list(await asyncio.gather(*(self._ask(pod) for pod in pods)))
 
+    async def objection(self, pods: Sequence[dict[str, Any]], protocol: str) -> str:
+        """Ask one pod after the other until one answers."""
+        for pod in pods:
+            try:
+                async with asyncio.timeout(TIMEOUT_SECONDS):
+                    answer = await self._http.post(f"{self._base(pod)}/internal/protocol", content=protocol)
+                if answer.status_code == httpx.codes.OK and len(answer.content) <= LARGEST_ANSWER:
+                    return str(answer.json()["message"])
+                logger.warning("POST %s: HTTP %d", answer.url, answer.status_code)
+            except (TimeoutError, httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+                logger.warning("%s does not say whether a protocol can be used: %r", pod["metadata"]["name"], error)
+        return ""
+
     async def _ask(self, pod: dict[str, Any]) -> Report:
-        name, address = pod["metadata"]["name"], (pod.get("status") or {}).get("podIP") or ""
-        if not address:
+        name = pod["metadata"]["name"]
+        if not _address(pod):
             return Report(pod=name, error="the pod has no address yet")
-        host = f"[{address}]" if ":" in address else address
-        url = f"http://{host}:{self._port}/internal/tenants"
+        url = f"{self._base(pod)}/internal/tenants"
         try:
             # httpx limits each read, not the whole: a pod that drips must not hold a worker.
             async with asyncio.timeout(TIMEOUT_SECONDS):
@@ -54,3 +76,11 @@ class OrchestratorProbe:
             return Report(pod=name, error=f"GET {url}: no answer within {TIMEOUT_SECONDS:.0f} s")
         except (httpx.HTTPError, ValueError) as error:
             return Report(pod=name, error=f"GET {url}: {error or type(error).__name__}")
+
+    def _base(self, pod: dict[str, Any]) -> str:
+        address = _address(pod)
+        return f"http://{f'[{address}]' if ':' in address else address}:{self._port}"
+
+
+def _address(pod: dict[str, Any]) -> str:
+    return str((pod.get("status") or {}).get("podIP") or "")

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,10 +15,9 @@ from s1vl_operator import events
 from s1vl_operator.api.conditions import Reason
 from s1vl_operator.api.v1alpha1 import InvalidSpec, S1VLDeployment, parse
 from s1vl_operator.cluster.apply import Applier, Failure, Obstacle, Result
-from s1vl_operator.cluster.kinds import CHILDREN, EVENT, POD, S1VL_DEPLOYMENT, Manifest
+from s1vl_operator.cluster.kinds import CHILDREN, CONFIG_MAP, EVENT, POD, S1VL_DEPLOYMENT, Manifest
 from s1vl_operator.cluster.port import ApiError, Cluster, Unreachable
-from s1vl_operator.desired import Context, desired_secrets, desired_state, names
-from s1vl_operator.desired.orchestrator import CONFIG_KEY
+from s1vl_operator.desired import Context, Protocol, desired_secrets, desired_state, names, orchestrator, protocols
 from s1vl_operator.observe import Hindrance, Snapshot, invalid_status, status
 from s1vl_operator.observe.pods import is_ready
 from s1vl_operator.orchestrator_probe import Probe
@@ -79,8 +78,11 @@ class Reconciler:
             await self._tell(cr, invalid_status(cr, problem, self._time()), [])
             return None
         observed, pods = await self._look(deployment)
-        done = await self._bring_about(deployment, observed)
-        snapshot = await self._snapshot(deployment, {**observed, **done.objects}, pods, _hindrance(deployment, done))
+        protocol = await self._protocol(deployment, observed, pods)
+        done = await self._bring_about(deployment, observed, protocol)
+        snapshot = await self._snapshot(deployment, {**observed, **done.objects}, pods)
+        unmet = Hindrance(protocol.reason, protocol.message) if protocol.reason else None
+        snapshot = replace(snapshot, hindrance=_hindrance(deployment, done), protocol=unmet)
         new = status(deployment, snapshot, self._time())
         await self._tell(cr, new, events.changes(done.created, done.changed, done.removed))
         return _look_again(new, done)
@@ -93,10 +95,27 @@ class Reconciler:
         objects = {(one["kind"], one["metadata"]["name"]): one for found in lists[:-1] for one in found}
         return objects, lists[-1]
 
-    async def _bring_about(self, deployment: S1VLDeployment, observed: dict[tuple[str, str], Manifest]) -> Result:
+    async def _protocol(
+        self, deployment: S1VLDeployment, observed: dict[tuple[str, str], Manifest], pods: list[Manifest]
+    ) -> Protocol:
+        """The protocol for the configuration; a new text only when a running orchestrator has nothing against it."""
+        ref = deployment.spec.orchestrator.protocol_ref
+        found = await self.cluster.read(CONFIG_MAP, deployment.namespace, ref.name) if ref else None
+        config = _config(deployment, observed)
+        chosen = protocols.choose(deployment, found, config)
+        if ref is None or chosen.reason or orchestrator.config_text(deployment, chosen.value) == config:
+            return chosen
+        # Refused only once it is there, a pod that starts anew would have no configuration at all.
+        ready = [pod for pod in _orchestrators(deployment, pods) if is_ready(pod)]
+        message = await self.probe.objection(ready, chosen.value)
+        return protocols.refused(deployment, config, message) if message else chosen
+
+    async def _bring_about(
+        self, deployment: S1VLDeployment, observed: dict[tuple[str, str], Manifest], protocol: Protocol
+    ) -> Result:
         if deployment.spec.paused:
             return Result()
-        context, owner = self.context(), deployment.metadata.uid
+        context, owner = replace(self.context(), protocol=protocol.value), deployment.metadata.uid
         manifests = desired_state(deployment, context)
         done = await self.applier.make_secrets(desired_secrets(deployment, context), owner)
         applied = await self.applier.apply(manifests, observed, owner)
@@ -112,18 +131,18 @@ class Reconciler:
         deployment: S1VLDeployment,
         objects: dict[tuple[str, str], Manifest],
         pods: list[Manifest],
-        hindrance: Hindrance | None,
     ) -> Snapshot:
-        bare = Snapshot(objects=objects, pods=pods)
-        asked = [pod for pod in bare.pods_of(names.selector(deployment, "orchestrator")) if is_ready(pod)]
-        config = objects.get(("ConfigMap", names.orchestrator(deployment)), {}).get("data", {}).get(CONFIG_KEY, "")
+        running = _orchestrators(deployment, pods)
+        # One that refuses its very first configuration does not get ready, and knows why.
+        asked = [pod for pod in running if is_ready(pod)] or [
+            pod for pod in running if (pod.get("status") or {}).get("podIP")
+        ]
         return Snapshot(
             objects=objects,
             pods=pods,
             warnings=await self._warnings(deployment.namespace) if _worth_a_look(objects, pods) else [],
             reports=await self.probe(asked),
-            config_version=hashlib.sha256(config.encode()).hexdigest(),
-            hindrance=hindrance,
+            config_version=hashlib.sha256(_config(deployment, objects).encode()).hexdigest(),
         )
 
     async def _warnings(self, namespace: str) -> list[Manifest]:
@@ -178,6 +197,16 @@ def _hindrance(deployment: S1VLDeployment, done: Result) -> Hindrance | None:
     worst: Failure = min(done.failures, key=lambda failure: failure.obstacle is Obstacle.GOING)
     more = f" (and {len(done.failures) - 1} more)" if len(done.failures) > 1 else ""
     return Hindrance(_REASONS[worst.obstacle], f"{worst.kind} {worst.name}: {worst.message}{more}")
+
+
+def _config(deployment: S1VLDeployment, objects: dict[tuple[str, str], Manifest]) -> str:
+    """The text of the orchestrator's configuration; "" when there is none."""
+    found = objects.get(("ConfigMap", names.orchestrator(deployment)), {})
+    return str((found.get("data") or {}).get(orchestrator.CONFIG_KEY) or "")
+
+
+def _orchestrators(deployment: S1VLDeployment, pods: list[Manifest]) -> list[Manifest]:
+    return Snapshot(objects={}, pods=pods).pods_of(names.selector(deployment, "orchestrator"))
 
 
 def _secrets_of_left_tenants(deployment: S1VLDeployment, observed: dict[tuple[str, str], Manifest]) -> list[str]:

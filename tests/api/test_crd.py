@@ -143,8 +143,10 @@ def test_unknown_fields_are_refused(api: Api, spec: Resource, field: str) -> Non
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_examples(api: Api, example: Path) -> None:
-    manifest = yaml.safe_load(example.read_text())
+    *others, manifest = yaml.safe_load_all(example.read_text())
     assert api.create(manifest)["spec"]
+    for other in others:
+        _apply_dry(api, {**other, "metadata": {**other["metadata"], "namespace": api.namespace}})
 
 
 def test_scale(api: Api) -> None:

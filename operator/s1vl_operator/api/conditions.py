@@ -99,6 +99,23 @@ class Reason(StrEnum):
         "The orchestrator still has an older configuration.",
         "Wait a few seconds; then read the orchestrator's log.",
     )
+    CONFIGURATION_REFUSED = (
+        "ConfigurationRefused",
+        "The orchestrator refuses its configuration and goes on with the last one that it took, if any; the message is "
+        "the orchestrator's.",
+        "Correct what the message names: with `orchestrator.protocolRef` the text of the protocol.",
+    )
+    PROTOCOL_NOT_FOUND = (
+        "ProtocolNotFound",
+        "The ConfigMap of `orchestrator.protocolRef`, or its key, does not exist. The last protocol stays in use.",
+        "Create it, or correct `orchestrator.protocolRef`.",
+    )
+    PROTOCOL_INVALID = (
+        "ProtocolInvalid",
+        "The text that `orchestrator.protocolRef` names is no protocol; the message says why. The last one stays in "
+        "use.",
+        "Correct the text; docs/protocols.md describes it.",
+    )
     SANDBOXES_READY = "SandboxesReady", "Every tenant's sandbox runs code.", "Nothing."
     SANDBOXES_STARTING = (
         "SandboxesStarting",

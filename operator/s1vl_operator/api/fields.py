@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-QUANTITY = r"^([0-9]+(\.[0-9]+)?)(([KMGTPE]i)|[munkMGTPE]|([eE][0-9]+))?$"
+QUANTITY = r"^([0-9]+(\.[0-9]+)?)(([KMGTPE]i)|[munkMGTPE]|([eE][0-9]{1,2}))?$"
 """A Kubernetes quantity that is not negative, e.g. 100m, 2, 20Gi."""
+_SUFFIXES = {"": 0, "n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+_BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
 
 
 class Model(BaseModel):
@@ -57,7 +60,7 @@ Name = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-
 """The name of a Kubernetes object."""
 
 Key = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
-"""A key in a Secret."""
+"""A key in a Secret or ConfigMap."""
 
 TenantName = Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 """A DNS label; bounded because it becomes part of the names of objects."""
@@ -75,3 +78,17 @@ ResourceName = Annotated[
     str, Field(min_length=1, max_length=253, pattern=r"^[a-zA-Z0-9]([-_./a-zA-Z0-9]*[a-zA-Z0-9])?$")
 ]
 """The name of a resource that a node offers, e.g. nvidia.com/gpu."""
+
+
+def quantity(text: str) -> Decimal:
+    """The number that a quantity such as `1500m` or `2Gi` stands for.
+
+    Raises:
+        InvalidOperation: it is none.
+        KeyError: its suffix is none.
+    """
+    digits = text.rstrip("KMGTPEinumk") if not text[-1:].isdigit() else text
+    suffix = text[len(digits) :]
+    if suffix in _BINARY:
+        return Decimal(digits) * Decimal(1024) ** _BINARY[suffix]
+    return Decimal(digits).scaleb(_SUFFIXES[suffix])

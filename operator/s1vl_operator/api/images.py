@@ -24,6 +24,15 @@ class VolumeSpec(Model):
     """Storage class of the created claim, one that offers ReadWriteMany. Absent: the cluster's default class."""
 
 
+class RetentionSpec(Model):
+    """How long pictures are kept that jobs made; pictures that clients put there are never touched."""
+
+    days: int = Field(7, ge=0, le=36500)
+    """Days after which they are removed. 0: never."""
+    size_per_tenant: Quantity | None = None
+    """Size of what each tenant's jobs made beyond which the oldest are removed, at least 1Mi. Absent: no limit."""
+
+
 class ImagesSpec(Model):
     """One volume with every tenant's pictures, and the paths by which clients and sandboxes name them."""
 
@@ -33,3 +42,5 @@ class ImagesSpec(Model):
     """Where the code in a tenant's sandbox sees the tenant's folder."""
     volume: VolumeSpec = Field(default_factory=lambda: VolumeSpec(size="100Gi"))
     """The volume."""
+    retention: RetentionSpec = Field(default_factory=RetentionSpec)
+    """How long pictures are kept that jobs made."""

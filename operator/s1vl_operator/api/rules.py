@@ -13,6 +13,8 @@ from typing import Any
 
 from pydantic.alias_generators import to_snake
 
+from s1vl_operator.api.fields import quantity
+
 NAME = r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"
 CHILD_WORDS = r"-(sandbox|tenant)(-|$)"
 """In a deployment's name these could make its child another's: `a-sandbox` + `-engine` is `a` + `-sandbox-engine`."""
@@ -174,6 +176,12 @@ RULES: tuple[Rule, ...] = (
     ),
     *_claim("spec.images.volume", "image volume", ("existingClaim", "hostPath")),
     _absolute("spec.images.volume.hostPath"),
+    Rule(
+        "spec.images.retention.sizePerTenant",
+        "must be at least 1Mi: leave it out for no limit",
+        "quantity(self).compareTo(quantity('1Mi')) >= 0",
+        lambda size: quantity(size) >= quantity("1Mi"),
+    ),
     *_claim("spec.model.cache", "model cache", ("existingClaim",)),
     Rule(
         "spec.model.source",
@@ -215,6 +223,12 @@ RULES: tuple[Rule, ...] = (
         "only one of replicas and autoscaling may be set",
         "!(has(self.replicas) && has(self.autoscaling))",
         lambda orchestrator: orchestrator.replicas is None or orchestrator.autoscaling is None,
+    ),
+    Rule(
+        "spec.orchestrator",
+        "only one of protocol and protocolRef may be set",
+        "!(has(self.protocol) && has(self.protocolRef))",
+        lambda orchestrator: orchestrator.protocol is None or orchestrator.protocol_ref is None,
     ),
     Rule(
         "spec.orchestrator.port",

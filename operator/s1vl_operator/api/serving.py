@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from s1vl_operator.api.fields import FreeForm, Image, Model, Name, Port, TenantName
-from s1vl_operator.api.shared import ResourcesSpec, SecretKeyRef
+from s1vl_operator.api.shared import ConfigMapKeyRef, ResourcesSpec, SecretKeyRef
 
 
 class SandboxSpec(Model):
@@ -71,8 +71,12 @@ class OrchestratorSpec(Model):
     """Let a HorizontalPodAutoscaler choose the number of pods."""
     port: Port = 10044
     """Port of the HTTP API; not 10045, where the operator asks."""
-    protocol: Literal["s1vl", "thyme", "deepeyesv2", "pyvision", "tool_call"] = "s1vl"
-    """How the model writes code and reads results; docs/protocols.md describes them."""
+    protocol: Literal["s1vl", "thyme", "deepeyesv2", "pyvision", "tool_call"] | None = None
+    """How the model writes code and reads results; docs/protocols.md describes them. Not together with `protocolRef`.
+    Absent: s1vl."""
+    protocol_ref: ConfigMapKeyRef | None = None
+    """ConfigMap with a protocol of your own, at most 64 KiB of YAML; see docs/protocols.md. A change of it is seen at
+    once where the ConfigMap has the label `s1vl.io/deployment: <name>`, else within half a minute."""
     max_turns: int = Field(8, ge=1, le=64)
     """Turns of one job at most."""
     deadline_seconds: int = Field(270, ge=5, le=3600)

@@ -28,6 +28,15 @@ class SecretKeyRef(Model):
     """Key in the Secret."""
 
 
+class ConfigMapKeyRef(Model):
+    """One key of a ConfigMap in the same namespace."""
+
+    name: Name
+    """Name of the ConfigMap."""
+    key: Key = "protocol.yaml"
+    """Key in the ConfigMap; its `data`, not its `binaryData`."""
+
+
 class TokenSecretRef(Model):
     """One key of a Secret in the same namespace."""
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from decimal import Decimal, InvalidOperation
+from decimal import InvalidOperation
 from typing import Any
 
+from s1vl_operator.api.fields import quantity
 from s1vl_operator.cluster.kinds import Manifest
 
 HASH_ANNOTATION = "s1vl.io/manifest-hash"
@@ -49,8 +50,6 @@ _ATOMIC_MAPS = frozenset({"selector", "nodeSelector", "podSelector", "namespaceS
 """Objects that it replaces as a whole, and to which it adds nothing."""
 
 _QUANTITIES = frozenset({"requests", "limits", "hard", "capacity", "sizeLimit", "divisor"})
-_SUFFIXES = {"": 0, "n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
-_BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
 
 
 def with_hash(manifest: Manifest) -> Manifest:
@@ -160,17 +159,3 @@ def _equal_quantities(one: str | int, other: str | int) -> bool:
         return quantity(str(one)) == quantity(str(other))
     except (InvalidOperation, KeyError):
         return False
-
-
-def quantity(text: str) -> Decimal:
-    """The number that a quantity such as `1500m` or `2Gi` stands for.
-
-    Raises:
-        InvalidOperation: it is none.
-        KeyError: its suffix is none.
-    """
-    digits = text.rstrip("KMGTPEinumk") if not text[-1:].isdigit() else text
-    suffix = text[len(digits) :]
-    if suffix in _BINARY:
-        return Decimal(digits) * Decimal(1024) ** _BINARY[suffix]
-    return Decimal(digits).scaleb(_SUFFIXES[suffix])

@@ -8,10 +8,13 @@ from typing import Any, Literal
 Manifest = dict[str, Any]
 """A Kubernetes object as it is applied: only fields that the operator owns."""
 
+DEFAULT_PROTOCOL = "s1vl"
+"""The orchestrator's protocol where the custom resource names none."""
+
 
 @dataclass(frozen=True)
 class Context:
-    """The operator's own surroundings.
+    """The operator's own surroundings, and what was found where the custom resource points to.
 
     Attributes:
         control_image: image of the orchestrator (and operator).
@@ -20,6 +23,8 @@ class Context:
         image_pull_policy: Always, IfNotPresent or Never, for every container.
         operator_namespace: namespace that the operator's pods run in; they are let in by NetworkPolicies.
         api_server_cidrs: (CIDR, port) of each address of the API server that the orchestrator must reach.
+        protocol: the orchestrator's protocol, by name or as a profile's text; "" when there is none to be had, and the
+            orchestrator gets no configuration.
     """
 
     control_image: str
@@ -28,6 +33,7 @@ class Context:
     image_pull_policy: str
     operator_namespace: str
     api_server_cidrs: tuple[tuple[str, int], ...] = ()
+    protocol: str = DEFAULT_PROTOCOL
 
 
 @dataclass(frozen=True)

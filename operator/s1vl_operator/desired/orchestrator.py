@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import yaml
 
+from s1vl_operator.api.fields import quantity
+from s1vl_operator.api.images import RetentionSpec
 from s1vl_operator.api.rules import MANAGEMENT_PORT
 from s1vl_operator.api.v1alpha1 import S1VLDeployment, SecretKeyRef, TenantSpec
 from s1vl_operator.desired import names, patch, paths, security, vllm, workload
@@ -27,7 +30,7 @@ def manifests(deployment: S1VLDeployment, context: Context) -> list[Manifest]:
         _object(deployment, "v1", "ServiceAccount", automountServiceAccountToken=False),
         _object(deployment, "rbac.authorization.k8s.io/v1", "Role", rules=_rules(deployment)),
         _role_binding(deployment),
-        _object(deployment, "v1", "ConfigMap", data={CONFIG_KEY: config_text(deployment)}),
+        *([_config_map(deployment, context.protocol)] if context.protocol else []),
         _service(deployment),
         *([workload.disruption_budget(deployment, name, "orchestrator")] if fewest > 1 else []),
         _deployment(deployment, context),
@@ -35,8 +38,8 @@ def manifests(deployment: S1VLDeployment, context: Context) -> list[Manifest]:
     ]
 
 
-def config(deployment: S1VLDeployment) -> dict[str, Any]:
-    """The orchestrator's configuration file, version 1."""
+def config(deployment: S1VLDeployment, protocol: str) -> dict[str, Any]:
+    """The orchestrator's configuration file, version 1, with a protocol by its name or as a profile's text."""
     spec, namespace = deployment.spec, deployment.namespace
     table = paths.table(deployment)
     return {
@@ -44,29 +47,47 @@ def config(deployment: S1VLDeployment) -> dict[str, Any]:
         "deployment": {"namespace": namespace, "name": deployment.name},
         "engine": {
             "url": f"http://{names.host(names.engine(deployment), namespace)}:{spec.engine.port}",
+            "podsHost": names.host(names.engine_pods(deployment), namespace),
             "model": vllm.served_name(deployment),
             "maxModelLen": spec.engine.max_model_len,
             "imagesPerPrompt": spec.engine.images_per_prompt,
             "mediaRoot": table.media_root,
         },
-        "images": table.config,
-        "sandbox": {"executionTimeoutSeconds": spec.sandbox.execution_timeout_seconds},
+        "images": {**table.config, "retention": _retention(spec.images.retention)},
+        "sandbox": {"profile": spec.sandbox.profile, "executionTimeoutSeconds": spec.sandbox.execution_timeout_seconds},
         "limits": {"maxTurns": spec.orchestrator.max_turns, "deadlineSeconds": spec.orchestrator.deadline_seconds},
-        "protocol": spec.orchestrator.protocol,
+        "protocol": protocol,
         "anonymousTenant": spec.orchestrator.anonymous_tenant,
         "cacheSaltSecret": {"name": names.orchestrator(deployment), "key": "cacheSalt"},
         "tenants": [_tenant(deployment, tenant) for tenant in spec.tenants],
     }
 
 
-def config_text(deployment: S1VLDeployment) -> str:
-    """The configuration as it stands in the ConfigMap; the same text for the same spec."""
-    return yaml.safe_dump(config(deployment), sort_keys=False, allow_unicode=True, width=1000)
+def config_text(deployment: S1VLDeployment, protocol: str) -> str:
+    """The configuration as it stands in the ConfigMap; the same text for the same spec and protocol."""
+    wanted = config(deployment, protocol)
+    return yaml.dump(wanted, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Texts of several lines as blocks, so that people can read a protocol in the ConfigMap."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style="|" if "\n" in data else None)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
 
 
 def api_key_ref(deployment: S1VLDeployment, tenant: TenantSpec) -> SecretKeyRef:
     """Where a tenant's API key is: in the Secret that it names, or in the one that the operator makes."""
     return tenant.api_key_secret_ref or SecretKeyRef(name=names.tenant_key(deployment, tenant.name))
+
+
+def _retention(spec: RetentionSpec) -> dict[str, int]:
+    # Kubernetes counts to here too.
+    most = min(quantity(spec.size_per_tenant), Decimal(2**63 - 1)) if spec.size_per_tenant else 0
+    return {"maxAgeSeconds": spec.days * 24 * 3600, "maxBytesPerTenant": int(most)}
 
 
 def _tenant(deployment: S1VLDeployment, tenant: TenantSpec) -> dict[str, Any]:
@@ -110,6 +131,10 @@ def _rules(deployment: S1VLDeployment) -> list[Manifest]:
 def _object(deployment: S1VLDeployment, api_version: str, kind: str, **body: Any) -> Manifest:
     metadata = names.metadata(deployment, names.orchestrator(deployment), "orchestrator")
     return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **body}
+
+
+def _config_map(deployment: S1VLDeployment, protocol: str) -> Manifest:
+    return _object(deployment, "v1", "ConfigMap", data={CONFIG_KEY: config_text(deployment, protocol)})
 
 
 def _role_binding(deployment: S1VLDeployment) -> Manifest:

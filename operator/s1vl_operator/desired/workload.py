@@ -86,6 +86,8 @@ def service(
     }
     if headless:
         spec["clusterIP"] = "None"
+        # The default, said so that it is mended when somebody changes it: who asks for the pods sends them requests.
+        spec["publishNotReadyAddresses"] = False
     return {
         "apiVersion": "v1",
         "kind": "Service",

@@ -68,8 +68,9 @@ def engine(snapshot: Snapshot, deployment: S1VLDeployment) -> Verdict:
     if workload.ready == 0:
         reason = problem.reason if problem else Reason.ENGINE_STARTING
         return Verdict("False", reason, _with(count, problem))
-    deaf = [report for report in _current(snapshot) if not report.engine_ready]
-    if deaf and len(deaf) == len(_current(snapshot)):
+    serving = _serving(snapshot)
+    deaf = [report for report in serving if not report.engine_ready]
+    if deaf and len(deaf) == len(serving):
         message = f"{count}, but the orchestrator does not reach the engine: {deaf[0].engine_message or 'no message'}"
         return Verdict("False", Reason.ENGINE_STARTING, message)
     if workload.ready < wanted:
@@ -85,17 +86,14 @@ def orchestrator(snapshot: Snapshot, deployment: S1VLDeployment) -> Verdict:
         return Verdict("False", Reason.SCALED_TO_ZERO, "spec.orchestrator.replicas is 0")
     count = f"{workload.ready} of {max(workload.wanted, 1)} orchestrator pods ready"
     problem = workload_problem(snapshot, "Deployment", name, names.selector(deployment, "orchestrator"))
+    if snapshot.protocol:
+        return Verdict("False", snapshot.protocol.reason, snapshot.protocol.message)
     if workload.behind:
         return ROLLING
+    if wrong := _misconfigured(snapshot, workload, count):
+        return wrong
     if workload.ready == 0:
         return Verdict("False", problem.reason if problem else Reason.ORCHESTRATOR_STARTING, _with(count, problem))
-    answered = [report for report in snapshot.reports if not report.error]
-    if not answered:
-        why = "; ".join(f"{report.pod}: {report.error}" for report in snapshot.reports[:1]) or "no pod has an address"
-        return Verdict("False", Reason.ORCHESTRATOR_UNREACHABLE, f"{count}, but none answers the operator: {why}")
-    stale = [report.pod for report in answered if report.config_version != snapshot.config_version]
-    if stale:
-        return Verdict("False", Reason.CONFIG_NOT_LOADED, f"{count}; still with an older configuration: {_list(stale)}")
     return Verdict("True", Reason.ORCHESTRATOR_READY, _with(count, problem))
 
 
@@ -183,11 +181,32 @@ def _tenant(snapshot: Snapshot, deployment: S1VLDeployment, tenant: str) -> Tena
     if workload.ready == 0 or not pods:
         problem = workload_problem(snapshot, "StatefulSet", name, names.selector(deployment, "sandbox", tenant))
         sandbox = problem or Problem(Reason.SANDBOX_STARTING, "the sandbox is starting")
-    return TenantVerdict(tenant, sandbox, _combined(_current(snapshot), tenant))
+    return TenantVerdict(tenant, sandbox, _combined(_serving(snapshot), tenant))
 
 
-def _current(snapshot: Snapshot) -> list[Report]:
-    return [r for r in snapshot.reports if not r.error and r.config_version == snapshot.config_version]
+def _misconfigured(snapshot: Snapshot, workload: Workload, count: str) -> Verdict | None:
+    """What the orchestrators' own words lack; None when each that answers has the current configuration."""
+    answered = [report for report in snapshot.reports if not report.error]
+    stale = [report for report in answered if report.config_version != snapshot.config_version]
+    refused = [f"{report.pod}: {report.refusal}" for report in stale if report.refusal]
+    # While pods are replaced, an old one may refuse what only the new ones know.
+    if refused and (workload.settled or workload.ready == 0):
+        return Verdict("False", Reason.CONFIGURATION_REFUSED, f"{count}; {refused[0]}")
+    if workload.ready == 0:
+        return None
+    if not answered:
+        why = "; ".join(f"{report.pod}: {report.error}" for report in snapshot.reports[:1]) or "no pod has an address"
+        return Verdict("False", Reason.ORCHESTRATOR_UNREACHABLE, f"{count}, but none answers the operator: {why}")
+    if stale:
+        pods = _list([report.pod for report in stale]) + "".join(f"; {why}" for why in refused[:1])
+        return Verdict("False", Reason.CONFIG_NOT_LOADED, f"{count}; still with an older configuration: {pods}")
+    return None
+
+
+def _serving(snapshot: Snapshot) -> list[Report]:
+    """What can be believed of tenants: a pod that refuses the newest configuration goes on with the one before it."""
+    answered = [r for r in snapshot.reports if not r.error and r.config_version]
+    return [r for r in answered if r.refusal or r.config_version == snapshot.config_version]
 
 
 def _combined(reports: list[Report], tenant: str) -> TenantReport | None:

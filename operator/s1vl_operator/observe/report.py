@@ -37,7 +37,8 @@ class Report:
     Attributes:
         pod: its name.
         error: what went wrong; "" when it answered.
-        config_version: digest of the configuration that it works with.
+        config_version: digest of the configuration that it works with; "" when it has none.
+        refusal: why it refused the newest configuration that it read; "" when it did not.
         engine_ready: whether it reaches the engine.
         engine_message: the same for people.
         tenants: by name.
@@ -46,6 +47,7 @@ class Report:
     pod: str
     error: str = ""
     config_version: str = ""
+    refusal: str = ""
     engine_ready: bool = False
     engine_message: str = ""
     tenants: Mapping[str, TenantReport] = field(default_factory=dict)
@@ -57,6 +59,8 @@ def parse_report(pod: str, answer: Any) -> Report:
         return Report(
             pod=pod,
             config_version=str(answer["configVersion"]),
+            # An unreadable one has a message too, and is no refusal.
+            refusal=str(answer.get("message") or "no message") if answer.get("refused") is True else "",
             engine_ready=answer["engine"]["ready"] is True,
             engine_message=str(answer["engine"].get("message") or ""),
             tenants={str(tenant["name"]): _tenant(tenant) for tenant in answer["tenants"]},

@@ -33,9 +33,10 @@ class Snapshot:
         objects: the deployment's objects by (kind, name), without pods.
         pods: the deployment's pods.
         warnings: the namespace's Warning events (events.k8s.io/v1), where it was worth looking.
-        reports: the answers of the ready orchestrator pods.
+        reports: the answers of the ready orchestrator pods, or of the others while none is ready.
         config_version: digest of the configuration that the orchestrator should work with.
         hindrance: why not everything desired was applied; None when it was.
+        protocol: why the configuration has another protocol than the spec asks for; None when it has that one.
     """
 
     objects: Mapping[tuple[str, str], Manifest]
@@ -44,6 +45,7 @@ class Snapshot:
     reports: Sequence[Report] = ()
     config_version: str = ""
     hindrance: Hindrance | None = None
+    protocol: Hindrance | None = None
 
     def pods_of(self, selector: Mapping[str, str]) -> list[Manifest]:
         """The pods with all these labels, by name; those on their way out are left out."""

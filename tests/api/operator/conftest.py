@@ -120,17 +120,21 @@ class Operator:
     def restart(self) -> None:
         """A new operator that remembers nothing."""
 
-        async def probe(_pods: Any) -> list[Report]:
-            return self.reports
-
         self.reconciler = Reconciler(
             cluster=self.cluster,
             applier=Applier(self.cluster, lambda: self.seconds),
-            probe=probe,
+            probe=self,
             context=lambda: CONTEXT,
             metrics=Metrics(),
             instance="tests",
         )
+
+    async def __call__(self, _pods: Any) -> list[Report]:
+        """The Probe: no orchestrator runs here."""
+        return self.reports
+
+    async def objection(self, _pods: Any, _protocol: str) -> str:
+        return ""
 
     async def reconcile(self, name: str = "demo") -> list[tuple[str, str, int]]:
         """One run; returns its write requests as (verb, resource, status)."""

@@ -207,9 +207,18 @@ class FakeProbe:
     wrong: dict[str, str] = field(default_factory=dict)
     silent: bool = False
     stale: bool = False
+    invalid: str = "INVALID"
+    """What no protocol may contain."""
+    tried: list[str] = field(default_factory=list)
 
     async def __call__(self, pods: Any) -> list[Report]:
         return [self._answer(p) for p in pods]
+
+    async def objection(self, pods: Any, protocol: str) -> str:
+        if not pods or self.silent:
+            return ""
+        self.tried.append(protocol)
+        return f"{self.invalid} is no field" if self.invalid in protocol else ""
 
     def _answer(self, one: Manifest) -> Report:
         name = one["metadata"]["name"]

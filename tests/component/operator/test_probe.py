@@ -30,7 +30,7 @@ ANSWER = {
         }
     ],
 }
-Serve = Callable[[Callable[[web.Request], Awaitable[web.StreamResponse]]], Awaitable[OrchestratorProbe]]
+Serve = Callable[..., Awaitable[OrchestratorProbe]]
 POD = {"metadata": {"name": "o"}, "status": {"podIP": "127.0.0.1"}}
 
 
@@ -38,9 +38,11 @@ POD = {"metadata": {"name": "o"}, "status": {"podIP": "127.0.0.1"}}
 async def serve() -> AsyncIterator[Serve]:
     open_: list[Any] = []
 
-    async def start(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> OrchestratorProbe:
+    async def start(
+        handler: Callable[[web.Request], Awaitable[web.StreamResponse]], path: str = "/internal/tenants"
+    ) -> OrchestratorProbe:
         app = web.Application()
-        app.router.add_get("/internal/tenants", handler)
+        app.router.add_route("*", path, handler)
         runner = web.AppRunner(app, shutdown_timeout=0)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -103,3 +105,28 @@ async def test_nobody_listens() -> None:
     (report,) = await probe([POD])
     assert report.error
     await probe.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (200, '{"message": "code_open: Field required"}', "code_open: Field required"),
+        (200, '{"message": ""}', ""),
+        (404, '{"detail": "Not Found"}', ""),
+        (200, "<html>", ""),
+        (200, "[]", ""),
+    ],
+)
+async def test_an_objection_to_a_protocol(serve: Serve, status: int, body: str, said: str) -> None:
+    """One that has none, cannot say it or does not know the question does not stand in a protocol's way."""
+    heard: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        heard.append(await request.text())
+        return web.Response(status=status, text=body)
+
+    probe = await serve(answer, path="/internal/protocol")
+    nowhere = {"metadata": {"name": "gone"}, "status": {"podIP": "127.0.0.2"}}
+    assert await probe.objection([nowhere, POD], "name: 图\n") == said
+    assert heard == ["name: 图\n"]
+    assert await probe.objection([], "name: x\n") == ""

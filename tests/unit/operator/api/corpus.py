@@ -55,6 +55,10 @@ GOOD: dict[str, Resource] = {
             "tenants": [{"name": "a"}, {"name": "b", "sandbox": {"requireIsolation": "bestEffort"}}],
         }
     ),
+    "a protocol of one's own": resource({"orchestrator": {"protocolRef": {"name": "a.b", "key": "p"}}}),
+    "another protocol": resource({"orchestrator": {"protocol": "tool_call"}}),
+    "pictures are kept": resource({"images": {"retention": {"days": 0}}}),
+    "pictures go": resource({"images": {"retention": {"days": 1, "sizePerTenant": "1048576"}}}),
     "zero engines": resource({"engine": {"replicas": 0}}),
 }
 
@@ -124,6 +128,32 @@ BAD: dict[str, tuple[Resource, str, str]] = {
         resource({"orchestrator": {"replicas": 1, "autoscaling": {"min": 1, "max": 2}}}),
         "spec.orchestrator",
         "only one of replicas and autoscaling",
+    ),
+    "two protocols": (
+        resource({"orchestrator": {"protocol": "s1vl", "protocolRef": {"name": "a"}}}),
+        "spec.orchestrator",
+        "only one of protocol and protocolRef",
+    ),
+    "protocol of nobody": (resource({"orchestrator": {"protocol": "mine"}}), "spec.orchestrator.protocol", "thyme"),
+    "protocol in another namespace": (
+        resource({"orchestrator": {"protocolRef": {"name": "a/b"}}}),
+        "spec.orchestrator.protocolRef.name",
+        "match",
+    ),
+    "kept for less than no time": (
+        resource({"images": {"retention": {"days": -1}}}),
+        "spec.images.retention.days",
+        "0",
+    ),
+    "no room for a picture": (
+        resource({"images": {"retention": {"sizePerTenant": "1023Ki"}}}),
+        "spec.images.retention.sizePerTenant",
+        "at least 1Mi",
+    ),
+    "a size of a thousand digits": (
+        resource({"images": {"retention": {"sizePerTenant": "1e999"}}}),
+        "spec.images.retention.sizePerTenant",
+        "match",
     ),
     "autoscaling down": (
         resource({"orchestrator": {"autoscaling": {"min": 3, "max": 2}}}),
@@ -201,6 +231,12 @@ CHANGES: dict[str, tuple[Resource, Resource, str]] = {
         {"model": {"cache": {"existingClaim": "a"}}},
         {"model": {"cache": {"existingClaim": "b"}}},
         "the choice of the model cache is immutable",
+    ),
+    "a protocol of one's own": ({}, {"orchestrator": {"protocolRef": {"name": "a"}}}, ""),
+    "a built-in protocol again": (
+        {"orchestrator": {"protocolRef": {"name": "a"}}},
+        {"orchestrator": {"protocol": "thyme"}},
+        "",
     ),
     "another tenant": (tenants(("a", None)), tenants(("a", None), ("b", None)), ""),
 }

@@ -27,7 +27,8 @@ def test_refuses_and_says_where_and_why(bad: Resource, path: str, said: str) -> 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_examples(example: Path) -> None:
-    manifest = yaml.safe_load(example.read_text())
+    # What else there is stands before it, as kubectl creates it.
+    *_, manifest = yaml.safe_load_all(example.read_text())
     manifest["metadata"]["namespace"] = "default"
     assert parse(manifest).spec.tenants
 

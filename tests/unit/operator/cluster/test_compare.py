@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s1vl_operator.cluster.compare import closed, difference, grown, hash_of, quantity, with_hash
+from s1vl_operator.api.fields import quantity
+from s1vl_operator.cluster.compare import closed, difference, grown, hash_of, with_hash
 
 POLICY = {
     "apiVersion": "networking.k8s.io/v1",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,9 +28,9 @@ def deployment(spec: dict[str, Any] | None = None, name: str = "demo", namespace
     return parse({"metadata": metadata, "spec": {"tenants": [{"name": "chem"}], **(spec or {})}})
 
 
-def state(spec: dict[str, Any] | None = None, **metadata: str) -> dict[str, Manifest]:
+def state(spec: dict[str, Any] | None = None, protocol: str = "s1vl", **metadata: str) -> dict[str, Manifest]:
     """The desired state as {Kind/name: manifest}."""
-    manifests = desired_state(deployment(spec, **metadata), CONTEXT)
+    manifests = desired_state(deployment(spec, **metadata), replace(CONTEXT, protocol=protocol))
     return {f"{m['kind']}/{m['metadata']['name']}": m for m in manifests}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 
 from s1vl_operator.desired import desired_state
 from tests.unit.operator.desired.conftest import CONTEXT, container, deployment, env, pod, state
@@ -96,9 +97,13 @@ def test_a_tenant_may_have_another_image_and_a_patch() -> None:
 
 
 def test_everything_but_the_pod_is_the_same() -> None:
-    """Service, policies, Secrets and the orchestrator's configuration do not depend on the kind of sandbox."""
-    plain = [m for m in desired_state(deployment(), CONTEXT) if m["metadata"]["name"] != "demo-sandbox-chem"]
-    stock = [
-        m for m in desired_state(deployment({"sandbox": AIO}), CONTEXT) if m["metadata"]["name"] != "demo-sandbox-chem"
-    ]
-    assert plain == stock
+    """Only the orchestrator must know the kind of sandbox: Services, policies and the rest do not depend on it."""
+    plain, stock = (
+        {(m["kind"], m["metadata"]["name"]): m for m in desired_state(made, CONTEXT)}
+        for made in (deployment(), deployment({"sandbox": AIO}))
+    )
+    differ = {key for key in plain | stock if plain.get(key) != stock.get(key)}
+    assert differ == {("StatefulSet", "demo-sandbox-chem"), ("ConfigMap", "demo-orchestrator")}
+    configs = [yaml.safe_load(one["ConfigMap", "demo-orchestrator"]["data"]["config.yaml"]) for one in (plain, stock)]
+    assert [config["sandbox"].pop("profile") for config in configs] == ["s1vl", "aio"]
+    assert configs[0] == configs[1]

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import Any
 
 import pytest
 import yaml
 
 from s1vl_operator.desired import orchestrator
+from s1vl_orchestrator.config import parse_config
 from tests.unit.operator.desired.conftest import container, deployment, pod, state
 
 NAME = "Deployment/demo-orchestrator"
@@ -25,20 +25,26 @@ def test_config() -> None:
             },
         ],
     }
-    assert orchestrator.config(deployment(spec)) == {
+    assert orchestrator.config(deployment(spec), "thyme") == {
         "version": 1,
         "deployment": {"namespace": "lab", "name": "demo"},
         "engine": {
             "url": "http://demo-engine.lab.svc:9200",
+            "podsHost": "demo-engine-pods.lab.svc",
             "model": "ScienceOne-AI/S1-VL-32B",
             "maxModelLen": 32768,
             "imagesPerPrompt": 15,
             "mediaRoot": "/srv/s1vl/images",
         },
-        "images": {"root": "/srv/s1vl/images", "clientPath": "/data/images", "sandboxPath": "/mnt/data/images"},
-        "sandbox": {"executionTimeoutSeconds": 30},
+        "images": {
+            "root": "/srv/s1vl/images",
+            "clientPath": "/data/images",
+            "sandboxPath": "/mnt/data/images",
+            "retention": {"maxAgeSeconds": 604800, "maxBytesPerTenant": 0},
+        },
+        "sandbox": {"profile": "s1vl", "executionTimeoutSeconds": 30},
         "limits": {"maxTurns": 8, "deadlineSeconds": 270},
-        "protocol": "s1vl",
+        "protocol": "thyme",
         "anonymousTenant": "chem",
         "cacheSaltSecret": {"name": "demo-orchestrator", "key": "cacheSalt"},
         "tenants": [
@@ -69,8 +75,8 @@ def test_config() -> None:
 def test_the_config_is_a_map_that_nothing_mounts() -> None:
     made = state()
     text = made["ConfigMap/demo-orchestrator"]["data"]["config.yaml"]
-    assert yaml.safe_load(text) == orchestrator.config(deployment())
-    assert text == orchestrator.config_text(deployment())
+    assert yaml.safe_load(text) == orchestrator.config(deployment(), "s1vl")
+    assert text == orchestrator.config_text(deployment(), "s1vl")
     assert container(made[NAME])["args"][:2] == ["--configmap", "lab/demo-orchestrator"]
     assert not [volume for volume in pod(made[NAME])["volumes"] if "configMap" in volume]
 
@@ -140,7 +146,38 @@ def test_ports_and_probes() -> None:
     assert made["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "http"}
 
 
-@pytest.mark.parametrize("name", sorted(file.name[:-5] for file in files("s1vl_orchestrator.protocol").glob("*.yaml")))
-def test_every_protocol_of_the_orchestrator_can_be_chosen(name: str) -> None:
-    chosen = deployment({"orchestrator": {"protocol": name}, "tenants": [{"name": "chem"}]})
-    assert orchestrator.config(chosen)["protocol"] == name
+@pytest.mark.parametrize(
+    ("retention", "seconds", "size"),
+    [
+        ({}, 604800, 0),
+        ({"days": 0}, 0, 0),
+        ({"days": 30, "sizePerTenant": "1.5Gi"}, 2592000, 1610612736),
+        ({"sizePerTenant": "1e99"}, 604800, 2**63 - 1),
+    ],
+)
+def test_how_long_pictures_are_kept(retention: dict[str, Any], seconds: int, size: int) -> None:
+    made = orchestrator.config(deployment({"images": {"retention": retention}}), "s1vl")["images"]["retention"]
+    assert made == {"maxAgeSeconds": seconds, "maxBytesPerTenant": size}
+
+
+def test_a_change_of_what_is_kept_or_of_the_protocol_restarts_nothing() -> None:
+    other = {"images": {"retention": {"days": 1}}, "orchestrator": {"protocolRef": {"name": "mine"}}}
+    before, after = state(), state(other, protocol="name: mine")
+    changed = {name for name in before | after if before.get(name) != after.get(name)}
+    assert changed == {"ConfigMap/demo-orchestrator"}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {},
+        {"sandbox": {"profile": "aio", "image": "aio"}},
+        {"images": {"retention": {"days": 3, "sizePerTenant": "1Gi"}}, "engine": {"replicas": 3}},
+    ],
+)
+def test_the_orchestrator_takes_it(spec: dict[str, Any]) -> None:
+    made = deployment(spec)
+    taken = parse_config(orchestrator.config_text(made, "s1vl"))
+    assert taken.sandbox.profile == made.spec.sandbox.profile
+    assert taken.engine.pods_host == "demo-engine-pods.lab.svc"
+    assert taken.images.retention.max_age_seconds == made.spec.images.retention.days * 86400

@@ -32,7 +32,7 @@ def on_volume(mount: dict[str, Any], path: str) -> str:
 @pytest.mark.parametrize("spec", SPECS)
 def test_one_file_is_the_same_for_everybody(spec: dict[str, Any]) -> None:
     """Follows `x.png` of each tenant through the mounts, by the words of the orchestrator's own configuration."""
-    made, conf = state(spec), config(deployment(spec))
+    made, conf = state(spec), config(deployment(spec), "s1vl")
     (orchestrator,) = mounts(container(made["Deployment/demo-orchestrator"]))
     (engine,) = mounts(container(made["StatefulSet/demo-engine"]))
     for tenant in conf["tenants"]:

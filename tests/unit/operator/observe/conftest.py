@@ -53,6 +53,7 @@ def report(
     pod: str = "demo-orchestrator-x",
     version: str = CONFIG_VERSION,
     engine: bool = True,
+    refusal: str = "",
     **different: Any,
 ) -> Report:
     """An orchestrator that finds everything in order, but for `different`: tenant -> (reason, consistent, message)."""
@@ -66,7 +67,8 @@ def report(
             {"name": name, "ready": served, "reason": own, "message": message, "paths": paths, "jobsRunning": 0}
         )
     state = {"ready": engine, "message": "" if engine else "connection refused"}
-    return parse_report(pod, {"configVersion": version, "engine": state, "tenants": listed})
+    problem = {"refused": bool(refusal), "message": refusal}
+    return parse_report(pod, {"configVersion": version, **problem, "engine": state, "tenants": listed})
 
 
 def healthy(*tenants: str, **changes: Any) -> Snapshot:

@@ -12,6 +12,7 @@ from s1vl_operator.observe import Hindrance, Report, Snapshot, invalid_status, p
 from tests.unit.operator.observe.conftest import deployment, healthy, pod, report, workload
 
 NOW, LATER = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
+REFUSAL = "invalid configuration refused: protocol: code_open: Field required"
 NO_GPU = {"conditions": [{"type": "PodScheduled", "status": "False", "message": "Insufficient nvidia.com/gpu"}]}
 MOUNTS = "wrote /srv/s1vl/images/chem/.s1vl/canary/x, the sandbox did not find /mnt/data/images/.s1vl/canary/x"
 
@@ -112,6 +113,35 @@ ORCHESTRATOR = {
     "behind": (healthy(reports=[report(version="old")]), "ConfigNotLoaded"),
     "one of two behind": (healthy(reports=[report(), report(pod="b", version="old")]), "ConfigNotLoaded"),
     "scaled to zero": (healthy(objects=[workload("Deployment", "demo-orchestrator", 0)], reports=[]), "ScaledToZero"),
+    "refuses": (healthy(reports=[report(version="old", refusal=REFUSAL)]), "ConfigurationRefused"),
+    "one of two refuses": (healthy(reports=[report(), report(version="old", refusal=REFUSAL)]), "ConfigurationRefused"),
+    "refuses the first": (
+        healthy(
+            objects=[workload("Deployment", "demo-orchestrator", ready=0)],
+            pods=[pod("demo-orchestrator-x", "orchestrator", ready=False)],
+            reports=[report(version="", engine=False, refusal=REFUSAL)],
+        ),
+        "ConfigurationRefused",
+    ),
+    "an old one refuses while new ones come": (
+        healthy(
+            objects=[workload("Deployment", "demo-orchestrator", updated=0, pods=2)],
+            reports=[report(version="old", refusal=REFUSAL)],
+        ),
+        "ConfigNotLoaded",
+    ),
+    "another protocol than asked for": (
+        healthy(protocol=Hindrance(Reason.PROTOCOL_NOT_FOUND, "there is no ConfigMap mine")),
+        "ProtocolNotFound",
+    ),
+    "no protocol and therefore no configuration": (
+        healthy(
+            objects=[workload("Deployment", "demo-orchestrator", ready=0)],
+            reports=[],
+            protocol=Hindrance(Reason.PROTOCOL_NOT_FOUND, "there is no ConfigMap mine"),
+        ),
+        "ProtocolNotFound",
+    ),
 }
 
 
@@ -119,6 +149,19 @@ ORCHESTRATOR = {
 def test_the_orchestrator(snapshot: Snapshot, reason: str) -> None:
     found = conditions(snapshot)
     assert found["OrchestratorReady"] == found["Ready"] == ("False", reason)
+
+
+def test_a_refused_configuration_is_told_and_the_one_before_goes_on_serving() -> None:
+    found = status(deployment(), healthy(reports=[report(version="old", refusal=REFUSAL)]), NOW)
+    by_type = {c["type"]: c for c in found["conditions"]}
+    assert by_type["Ready"]["message"] == f"1 of 1 orchestrator pods ready; demo-orchestrator-x: {REFUSAL}"
+    assert by_type["PathsConsistent"]["status"] == by_type["EngineReady"]["status"] == "True"
+    assert (found["tenantsReady"], found["tenants"][0]["ready"]) == ("1/1", True)
+
+
+def test_an_unreadable_configuration_is_not_refused() -> None:
+    answer = {"configVersion": "old", "message": "unreadable: no", "engine": {"ready": True}, "tenants": []}
+    assert conditions(healthy(reports=[parse_report("x", answer)]))["OrchestratorReady"] == ("False", "ConfigNotLoaded")
 
 
 def test_one_orchestrator_that_answers_is_enough() -> None:
