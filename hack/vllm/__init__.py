@@ -6,10 +6,12 @@ reasoning parser, prefix cache, metrics and shutdown are the real ones.
     python -m hack.vllm install        once per machine, some minutes and 6 GiB in the user's cache folder
     python -m hack.vllm serve          in the foreground until Ctrl-C; prints VLLM_URL and VLLM_MEDIA for other programs
 
-From Python: `serve.start(media)` installs what is missing and returns a `serve.Server` with `url`, `media` (the folder
-below which `file://` may read), `model`, `pid` and `log`; `serve.stop(server)` ends it; `serve.serving(media)` does
-both. In tests ask for the fixture `engine` of tests/engine/conftest.py: it is the simulator, or with
-S1VL_TEST_ENGINE=vllm this server, or with VLLM_URL and VLLM_MEDIA one that runs already.
+From Python: `serve.start(serve.real(), media)` installs what is missing and returns a `serve.Server` with `url`,
+`media` (the folder below which `file://` may read), `model`, `pid` and `log`; `serve.stop(server)` ends it.
+`serve.simulator()` in place of `serve.real()` starts the simulator with the same command line.
+
+In tests ask for the fixture `engine` of tests/engine/conftest.py: it is the simulator, or with S1VL_TEST_ENGINE=vllm
+the real one, or with VLLM_URL and VLLM_MEDIA one that runs already.
 """
 
 from __future__ import annotations

@@ -11,8 +11,9 @@ from typing import Annotated
 
 import typer
 
-from hack.ui import Failure, fail, say
-from hack.vllm import install, serve, tiny
+from hack.cluster.paths import ROOT
+from hack.ui import Failure, fail, say, step
+from hack.vllm import install, serve
 
 app = typer.Typer(add_completion=False, help="A real vLLM without a GPU, serving a tiny Qwen3-VL.")
 
@@ -20,8 +21,8 @@ app = typer.Typer(add_completion=False, help="A real vLLM without a GPU, serving
 @app.command("install")
 def install_command() -> None:
     """Install vLLM's CPU build and write the tiny model, both into the user's cache folder."""
-    python = install.ensure()
-    say(f"vLLM {install.release()}: {python}\nmodel: {tiny.ensure(python)}")
+    program = serve.real()
+    say(f"vLLM {install.release()} is in {install.folder()}, its tiny model in {program.model}")
 
 
 @app.command("serve")
@@ -32,7 +33,9 @@ def serve_command(
     """Serve until Ctrl-C or SIGTERM."""
     signal.signal(signal.SIGTERM, _interrupt)
     with tempfile.TemporaryDirectory(prefix="s1vl-media-") as own:
-        server = serve.start(media or Path(own), port=port or None)
+        program = serve.real()
+        with step(f"start vLLM {install.release()}; its log is {serve.LOG.relative_to(ROOT)}"):
+            server = serve.start(program, media or Path(own), port=port or None)
         say(f"export VLLM_URL={server.url} VLLM_MEDIA={server.media}    # pid {server.pid}; Ctrl-C ends it")
         try:
             server.process.wait()

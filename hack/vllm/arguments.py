@@ -11,6 +11,8 @@ from s1vl_operator.api.v1alpha1 import S1VLDeployment
 from s1vl_operator.desired import engine, paths, vllm
 from s1vl_operator.desired.context import Context
 
+MODEL = "ScienceOne-AI/S1-VL-32B"
+"""Its name in requests; the custom resource's default."""
 CONTEXT_TOKENS = 32_768
 IMAGES = 15
 DRAIN_SECONDS = 30

@@ -1,4 +1,4 @@
-"""Starts and ends the real vLLM with the tiny model."""
+"""Starts and ends the real vLLM with the tiny model, or the simulator with the same command line."""
 
 from __future__ import annotations
 
@@ -6,27 +6,29 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 
-from hack.cluster.paths import LOCAL
+from hack.cluster.paths import LOCAL, ROOT
 from hack.cluster.processes import start_time
-from hack.ui import Failure, step
+from hack.ports import free_port
+from hack.ui import Failure
 from hack.vllm import arguments, install, tiny
-from s1vl_operator.desired.vllm import served_name
 
-LOGS = LOCAL / "log"
+LOG = LOCAL / "log" / "vllm.log"
 START_SECONDS = 300.0
 # A running stream may take the whole drain time; after that vLLM waits for its clients for ever.
 END_SECONDS = arguments.DRAIN_SECONDS + 15.0
+# However the thread that started it ends, it gets SIGTERM.
+_WITH_PARENT = ("setpriv", "--pdeathsig", "TERM", "--")
 _CORE = "0"
+_SIMULATOR = ROOT / "hack" / "engine_sim" / "bin" / "vllm"
 
 
 @dataclass
@@ -60,31 +62,47 @@ class Server:
         return self.process.poll() is None
 
 
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@dataclass(frozen=True)
+class Program:
+    """What takes vLLM's arguments.
 
-
-def command(words: tuple[str, ...]) -> list[str]:
-    """The command line of vLLM with those arguments, as this machine runs it; installs vLLM where it is missing.
-
-    On one core: on two it kept every other program of the machine waiting for seconds, and was no faster.
+    Attributes:
+        command: the words before them.
+        model: the folder of the model that it serves.
     """
-    return ["taskset", "-c", _CORE, str(install.ensure()), "-m", "vllm.entrypoints.cli.main", *words]
+
+    command: tuple[str, ...]
+    model: Path
+
+
+def real() -> Program:
+    """The real vLLM and the tiny model, installed first where they are missing.
+
+    It gets one core: with two it kept every other program of a small machine waiting for seconds, and was no faster.
+    """
+    python = install.ensure()
+    words = ("taskset", "--cpu-list", _CORE, str(python), "-m", "vllm.entrypoints.cli.main")
+    return Program(words, tiny.ensure(python))
+
+
+def simulator() -> Program:
+    """The simulator, which never reads its model."""
+    return Program((sys.executable, str(_SIMULATOR)), Path("/weights"))
 
 
 def environment(extra: dict[str, str]) -> dict[str, str]:
-    """This process's environment without what leads to this project's packages, plus `extra`."""
+    """This process's environment without what would change Python or vLLM, plus `extra`."""
     own = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VLLM_"))}
     return own | extra
 
 
-def start(media: Path, *, port: int | None = None, log: Path = LOGS / "vllm.log") -> Server:
-    """Start a vLLM and wait until it is healthy; about half a minute.
+def start(program: Program, media: Path, *, port: int | None = None, log: Path = LOG) -> Server:
+    """Start a server as the operator would and wait until it is healthy; half a minute for the real one.
+
+    It is told to end when the calling thread ends.
 
     Args:
+        program: `real()` or `simulator()`.
         media: the folder below which it may read `file://` URLs; must exist.
         port: to listen on at 127.0.0.1; a free one when absent.
         log: written anew.
@@ -92,15 +110,13 @@ def start(media: Path, *, port: int | None = None, log: Path = LOGS / "vllm.log"
     Raises:
         Failure: it ended while starting or was not healthy within `START_SECONDS`; names the log.
     """
-    python = install.ensure()
-    model = tiny.ensure(python)
     log.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix="s1vl-vllm-"))
     port = port or free_port()
-    launch = arguments.launch(port, model, media.resolve(strict=True), scratch)
+    launch = arguments.launch(port, program.model, media.resolve(strict=True), scratch)
     with log.open("wb") as out:
         process = subprocess.Popen(
-            command(launch.words),
+            [*_WITH_PARENT, *program.command, *launch.words],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -108,11 +124,9 @@ def start(media: Path, *, port: int | None = None, log: Path = LOGS / "vllm.log"
             cwd=scratch,
             start_new_session=True,
         )
-    name = served_name(arguments.deployment(port))
-    server = Server(f"http://127.0.0.1:{port}", media.resolve(), name, process, log, scratch)
+    server = Server(f"http://127.0.0.1:{port}", media.resolve(), arguments.MODEL, process, log, scratch)
     try:
-        with step(f"start vLLM {install.release()} on {server.url}; its log is {_shown(log)}"):
-            _await_health(server)
+        _await_health(server)
     except BaseException:
         stop(server, grace=0)
         raise
@@ -125,21 +139,23 @@ def stop(server: Server, grace: float = END_SECONDS) -> None:
         server.process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             server.process.wait(grace)
-    for pid in _members(server.pid):
+    for pid in members(server.pid):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     server.process.wait()
     shutil.rmtree(server.scratch, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def serving(media: Path, *, port: int | None = None) -> Iterator[Server]:
-    """A vLLM for the time of a `with` block; see `start`."""
-    server = start(media, port=port)
-    try:
-        yield server
-    finally:
-        stop(server)
+def members(leader: int) -> list[int]:
+    """The living processes of the session that `leader` began: vLLM's engine and workers stay in it."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            pid = int(folder.name)
+            with contextlib.suppress(ProcessLookupError):
+                if os.getsid(pid) == leader and start_time(pid) is not None:
+                    found.append(pid)
+    return found
 
 
 def _await_health(server: Server) -> None:
@@ -157,19 +173,3 @@ def _healthy(url: str) -> bool:
         return httpx.get(f"{url}/health", timeout=5).status_code == 200
     except httpx.TransportError:
         return False
-
-
-def _members(leader: int) -> list[int]:
-    """The living processes of the session that `leader` began: vLLM's engine and workers stay in it."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal():
-            pid = int(folder.name)
-            with contextlib.suppress(ProcessLookupError):
-                if os.getsid(pid) == leader and start_time(pid) is not None:
-                    found.append(pid)
-    return found
-
-
-def _shown(path: Path) -> Path:
-    return path.relative_to(LOCAL.parent) if path.is_relative_to(LOCAL.parent) else path

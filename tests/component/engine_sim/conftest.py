@@ -1,11 +1,11 @@
-"""A running engine: the simulator as a process of its own, or a real vLLM named by VLLM_URL."""
+"""The simulator as a process of its own, with faults, versions and flags as a test wants them."""
 
 from __future__ import annotations
 
 import base64
 import io
 import os
-import socket
+import re
 import subprocess
 import sys
 import time
@@ -17,10 +17,14 @@ import httpx
 import pytest
 from PIL import Image
 
+from hack.ports import free_port
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 VLLM = REPOSITORY / "hack" / "engine_sim" / "bin" / "vllm"
 MODEL = "ScienceOne-AI/S1-VL-32B"
 START_TIMEOUT = 60.0
+SERIES = re.compile(r"([a-zA-Z_:]+)(?:\{(.*)\})? (\S+)")
+LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 
 def png(width: int = 64, height: int = 64, colour: str = "red") -> bytes:
@@ -38,24 +42,38 @@ def image_part(url: str | None, uuid: str | None = None) -> dict[str, object]:
     return part | ({"uuid": uuid} if uuid else {})
 
 
+class Client:
+    """What tests ask of a running engine at `url`."""
+
+    url: str
+
+    def body(self, *parts: object, **fields: object) -> dict[str, object]:
+        return {"model": MODEL, "messages": [{"role": "user", "content": list(parts)}], "max_tokens": 16, **fields}
+
+    def chat(self, *parts: object, timeout: float = 300.0, **fields: object) -> httpx.Response:
+        return httpx.post(f"{self.url}/v1/chat/completions", json=self.body(*parts, **fields), timeout=timeout)
+
+    def series(self, name: str) -> list[tuple[dict[str, str], float]]:
+        """All series of a name: labels and value."""
+        lines = httpx.get(f"{self.url}/metrics", timeout=30).text.splitlines()
+        found = [match for line in lines if (match := SERIES.fullmatch(line)) and match[1] == name]
+        return [(dict(LABEL.findall(match[2] or "")), float(match[3])) for match in found]
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The value of the first series with these labels, among others."""
+        for said, value in self.series(name):
+            if labels.items() <= said.items():
+                return value
+        raise AssertionError(f"no series {name} {labels}")
+
+
 @dataclass
-class Engine:
-    """A running engine; `media` is the folder it was allowed to read."""
+class Engine(Client):
+    """A running simulator; `media` is the folder it was allowed to read."""
 
     url: str
     media: Path
-    process: subprocess.Popen[bytes] | None = None
-
-    def chat(self, *parts: object, timeout: float = 60.0, **fields: object) -> httpx.Response:
-        body = {"model": MODEL, "messages": [{"role": "user", "content": list(parts)}], "max_tokens": 16, **fields}
-        return httpx.post(f"{self.url}/v1/chat/completions", json=body, timeout=timeout)
-
-    def metric(self, name: str, **labels: str) -> float:
-        wanted = [f'{key}="{value}"' for key, value in labels.items()]
-        for line in httpx.get(f"{self.url}/metrics", timeout=30).text.splitlines():
-            if line.startswith((name + "{", name + " ")) and all(label in line for label in wanted):
-                return float(line.rsplit(" ", 1)[1])
-        raise AssertionError(f"no series {name} {labels}")
+    process: subprocess.Popen[bytes]
 
     def faults(self, **faults: object) -> None:
         httpx.put(f"{self.url}/sim/faults", json=faults, timeout=30).raise_for_status()
@@ -74,12 +92,6 @@ def healthy(url: str) -> bool:
         return httpx.get(f"{url}/health", timeout=5).status_code == 200
     except httpx.TransportError:
         return False
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 Start = Callable[..., Engine]
@@ -127,23 +139,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     yield begin
     for engine in started:
-        assert engine.process
         _stop(engine.process)
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """The simulator; or, with VLLM_URL and VLLM_MEDIA (the folder it may read), a real vLLM started alike."""
-    if url := os.environ.get("VLLM_URL"):
-        yield Engine(url.rstrip("/"), Path(os.environ["VLLM_MEDIA"]))
-        return
-    folder = tmp_path_factory.mktemp("engine")
-    media = folder / "media"
-    media.mkdir()
-    running = _start(media, folder / "engine.log")
-    yield running
-    assert running.process
-    _stop(running.process)
 
 
 @pytest.fixture
@@ -154,12 +150,6 @@ def image() -> Callable[..., dict[str, object]]:
         return image_part(data_url(png(width, height, colour)), uuid)
 
     return make
-
-
-@pytest.fixture
-def png_bytes() -> bytes:
-    """A small red PNG."""
-    return png()
 
 
 @pytest.fixture

@@ -1,0 +1,45 @@
+"""The command line: the operator's is taken, the model card's own form of a limit is not."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from hack.ports import free_port
+from hack.vllm import arguments, serve
+from s1vl_operator.desired import vllm
+from tests.component.engine_sim.conftest import healthy
+from tests.engine.conftest import REAL
+
+
+def test_the_operators_flags_are_accepted(engine) -> None:
+    server = engine.running()
+    words = Path(f"/proc/{server.pid}/cmdline").read_text().split("\0")
+    wanted = {word for flag in vllm.FLAGS for word in flag.render(arguments.deployment(9200)) if word.startswith("--")}
+    assert len(wanted) >= 10
+    assert wanted <= set(words)
+    assert words[words.index("--limit-mm-per-prompt") + 1] == '{"image":15,"video":0}'
+    assert healthy(server.url)
+
+
+@pytest.mark.parametrize(
+    ("extra", "code", "message"),
+    [
+        (["--limit-mm-per-prompt", "image=15"], 2, "Value image=15 cannot be converted to <function loads at"),
+        (["--no-such-flag"], 2, "unrecognized arguments: --no-such-flag"),
+        (["--reasoning-parser", "nope"], 1, "invalid reasoning parser: nope"),
+        (["--allowed-local-media-path", "/no/such/folder"], 1, "The path /no/such/folder does not exist."),
+    ],
+)
+def test_bad_flags_are_refused(engine, tmp_path, extra: list[str], code: int, message: str) -> None:
+    engine.running()  # skips where the server is not ours
+    program = serve.real() if REAL else serve.simulator()
+    launch = arguments.launch(free_port(), program.model, engine.media, tmp_path)
+    ended = subprocess.run(
+        [*program.command, *launch.words, *extra],
+        check=False, env=serve.environment(launch.environment), capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert ended.returncode == code, ended.stderr
+    assert message in ended.stderr
