@@ -135,6 +135,8 @@ def check_answered(answer: dict[str, Any]) -> None:
 
 def _thinking(event: Event) -> str:
     match event.name:
+        case EventName.TURN_START if event.data.get("restart"):
+            return "\n\n"
         case EventName.REASONING_DELTA:
             return str(event.data["text"])
         case EventName.CODE:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from s1vl_orchestrator.engine_errors import EngineUnavailableError, TryAgainError
+from s1vl_orchestrator.engine_errors import (
+    CacheMissError,
+    Cause,
+    EngineRefusedError,
+    EngineUnavailableError,
+    TryAgainError,
+)
 from s1vl_orchestrator.engine_http import EngineHttp, loop_time
+from s1vl_orchestrator.engine_pod import Pod
+from s1vl_orchestrator.engine_seat import Seat
 from s1vl_orchestrator.protocol.profile import Profile
 from s1vl_orchestrator.protocol.stream import Channel, Event, StreamParser
 
@@ -20,6 +28,8 @@ USAGE_SECONDS = 1.0
 
 Hear = Callable[[list[Event]], None]
 """Takes what may be shown of a turn as it comes. The first list, which may be empty, says that it was taken up."""
+TakeBack = Callable[[], bool]
+"""Asked when a turn broke off of which something was heard: it can be said again, from its beginning."""
 
 
 class Ended(StrEnum):
@@ -61,16 +71,11 @@ class Said:
 
 
 class EngineClient(EngineHttp):
-    """Asks one engine. Holds no state of a job.
-
-    Attributes:
-        takes_uuids: It takes pictures that it has seen by their `uuid` alone; set to False when it turns out not to.
-    """
-
-    takes_uuids = True
+    """Asks the engine. Holds no state of a job."""
 
     async def ask(
         self,
+        seat: Seat,
         messages: list[dict[str, Any]],
         profile: Profile,
         *,
@@ -80,11 +85,12 @@ class EngineClient(EngineHttp):
         code_allowed: bool,
         sampling: dict[str, Any] | None = None,
         hear: Hear,
-        shown: bool = False,
+        take_back: TakeBack | None = None,
     ) -> Said:
         """Let the model say one turn.
 
         Args:
+            seat: The job's; pictures that its pod has seen are not sent again.
             messages: The conversation.
             profile: Tags, stop strings and sampling.
             max_tokens: Most tokens of the turn.
@@ -93,8 +99,8 @@ class EngineClient(EngineHttp):
             code_allowed: Stop at code; False for the final answer.
             sampling: In place of the profile's, name by name.
             hear: Told what may be shown of the turn.
-            shown: `hear` shows it at once. Then a failure after the first text is not mended by asking again: what was
-                shown cannot be taken back. Otherwise it is told when the turn is complete.
+            take_back: Given if that is shown at once. A turn that broke off after its first text is asked for again
+                only where it says yes. Without it `hear` is told when the turn is complete.
 
         Raises:
             EngineUnavailableError: After the retries, or at once for what a retry cannot mend.
@@ -103,7 +109,6 @@ class EngineClient(EngineHttp):
         """
         body: dict[str, Any] = {
             "model": self.config.model,
-            "messages": messages,
             "max_tokens": max_tokens,
             "stream": True,
             # Continuous: a turn that is left before its end was counted all the same.
@@ -118,41 +123,59 @@ class EngineClient(EngineHttp):
             body["stop"] = list(profile.stop)
         started = time.monotonic()
 
-        async def attempt(number: int) -> Said:
+        async def attempt(pod: Pod, number: int) -> Said:
             turn = StreamParser(profile, code_allowed=code_allowed)
             kept: list[Event] = []
+            tell = kept.extend if take_back is None else hear
             try:
-                said = await self._attempt(
-                    body, turn, hear if shown else kept.extend, started=started, until=until, number=number
+                said = await self._whole_or_short(
+                    seat, messages, lambda sent: self._attempt(pod, {**body, "messages": sent}, turn, tell, until)
                 )
             except TryAgainError as failure:
-                if shown and (turn.reasoning or turn.content):
+                if take_back is not None and (turn.reasoning or turn.content) and not take_back():
+                    seat.failed(failure)
                     raise EngineUnavailableError(f"{failure}, after some of the turn was shown") from failure
                 raise
-            if not shown and said.first_token_seconds is not None:
+            if take_back is None and said.first_token_seconds is not None:
                 hear(kept)
-            return said
+            return replace(said, seconds=time.monotonic() - started, attempts=number)
 
-        said = await self.retrying(attempt, until)
+        said = await self.retrying(seat, attempt, until)
         self.metrics.engine_seconds.observe(said.seconds)
         if said.first_token_seconds is not None:
             self.metrics.engine_first_token.observe(said.first_token_seconds)
         self.count({"prompt_tokens": said.prompt_tokens, "completion_tokens": said.completion_tokens})
         return said
 
-    async def _attempt(
-        self, body: dict[str, Any], turn: StreamParser, hear: Hear, *, started: float, until: float, number: int
+    async def _whole_or_short(
+        self, seat: Seat, messages: list[dict[str, Any]], send: Callable[[list[dict[str, Any]]], Awaitable[Said]]
     ) -> Said:
+        """Leave the pictures out that the seat's pod has; where it refuses that, send all."""
+        short = seat.shorten(messages)
+        try:
+            said = await send(short)
+        except EngineRefusedError as refusal:
+            if short is messages:
+                raise
+            said = await send(messages)
+            if isinstance(refusal, CacheMissError):
+                self.metrics.engine_retries.labels("image_cache_miss").inc()
+            else:
+                seat.refuse_uuids(refusal)
+        seat.sent(messages)
+        return said
+
+    async def _attempt(self, pod: Pod, body: dict[str, Any], turn: StreamParser, hear: Hear, until: float) -> Said:
         began = time.monotonic()
         first: float | None = None
         ended: Ended | None = None
         usage: dict[str, Any] = {}
         pieces = 0
         try:
-            async with asyncio.timeout_at(loop_time(until)) as patience, aclosing(self.events(body)) as events:
+            async with asyncio.timeout_at(loop_time(until)) as patience, aclosing(self.events(pod, body)) as events:
                 async for event in events:
                     usage = event.get("usage") or usage
-                    reasoning, content, finish = _read_choice(event)
+                    reasoning, content, finish = _read_choice(event, pod.facts.thinking)
                     if turn.over and (reasoning or content):
                         # The engine went on behind the tag: what it says there is invented, and paid for.
                         break
@@ -174,7 +197,7 @@ class EngineClient(EngineHttp):
             if ended is None:
                 raise
         if ended is None:
-            raise TryAgainError("broken_stream", "the engine's stream ended before it was finished")
+            raise TryAgainError(Cause.BROKEN, "the engine's stream ended before it was finished")
         parsed = turn.finish(truncated=ended in (Ended.LENGTH, Ended.TIME))
         if parsed.events:
             hear(parsed.events)
@@ -187,17 +210,16 @@ class EngineClient(EngineHttp):
             cached_tokens=(usage.get("prompt_tokens_details") or {}).get("cached_tokens"),
             pieces=pieces,
             first_token_seconds=first,
-            seconds=time.monotonic() - started,
-            attempts=number,
+            seconds=time.monotonic() - began,
+            attempts=1,
         )
 
 
-def _read_choice(event: dict[str, Any]) -> tuple[str, str, str]:
+def _read_choice(event: dict[str, Any], thinking: tuple[str, ...]) -> tuple[str, str, str]:
     """Reasoning, content and finish reason of an event, each "" where there is none."""
     choice = next(iter(event.get("choices") or ()), None) or {}
     delta = choice.get("delta") or {}
-    # `reasoning` since 0.16, `reasoning_content` before; between them both, with equal text.
-    reasoning = _text(delta.get("reasoning") or delta.get("reasoning_content"))
+    reasoning = next((_text(delta[name]) for name in thinking if delta.get(name)), "")
     return reasoning, _text(delta.get("content")), str(choice.get("finish_reason") or "")
 
 

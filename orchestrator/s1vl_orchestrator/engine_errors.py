@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from enum import StrEnum
+from http import HTTPStatus
 from typing import Any
-
-import httpx
 
 _RETRIED = {429, 502, 503, 504}
 _TOO_MANY_IMAGES = re.compile(r"at most \d+ image", re.IGNORECASE)
+# vLLM's text for requests of an engine process that is dead, in answers and in streams.
+_DIED = re.compile(r"EngineCore encountered an issue|EngineDeadError")
 _CACHE_MISS = re.compile(r"cache miss", re.IGNORECASE)
 _TOO_LONG = re.compile(
     r"maximum context length|max_model_len|maximum model length|exceeds? .*context|context length .*exceed",
@@ -55,11 +57,26 @@ class ContextFullError(Exception):
         self.prompt_tokens = int(next(filter(None, counted.groups()))) if counted else 0
 
 
+class Cause(StrEnum):
+    """Why a request may be made again; for HTTP statuses it is their number."""
+
+    REFUSED = "refused"
+    """There was no connection to be had."""
+    STALE = "stale_connection"
+    """A connection that was kept had been closed meanwhile: says nothing about the engine."""
+    CONNECTION = "connection"
+    DRAINING = "draining"
+    DIED = "engine_died"
+    BROKEN = "broken_stream"
+    STALLED = "stalled"
+    ERROR = "error_in_stream"
+
+
 class TryAgainError(Exception):
     """A failure that may pass.
 
     Attributes:
-        cause: A short name for the metrics.
+        cause: A `Cause` or an HTTP status, for the metrics too.
         retry_after: Seconds that the engine asked to wait.
     """
 
@@ -74,34 +91,38 @@ def read_event(data: bytes) -> dict[str, Any]:
     try:
         event = json.loads(data)
     except ValueError as error:
-        raise TryAgainError("broken_stream", "the engine sent something that is not JSON") from error
+        raise TryAgainError(Cause.BROKEN, "the engine sent something that is not JSON") from error
     if not isinstance(event, dict):
-        raise TryAgainError("broken_stream", "the engine sent something that is not an event")
+        raise TryAgainError(Cause.BROKEN, "the engine sent something that is not an event")
     if "error" in event:
-        raise TryAgainError("error_in_stream", f"the engine failed: {_message(event)}")
+        message = _message(event)
+        raise TryAgainError(_cause(message, Cause.ERROR), f"the engine failed: {message}")
     return event
 
 
-def failure_of(answer: httpx.Response) -> Exception:
-    """The exception for an answer other than 200."""
+def failure_of(status: int, content: bytes, retry_after: str) -> Exception:
+    """The exception for an answer other than 200, given its status, body and `Retry-After`."""
     try:
-        message = _message(answer.json())
+        message = _message(json.loads(content))
     except ValueError:
-        message = answer.text[:300]
-    status = answer.status_code
+        message = content[:300].decode(errors="replace")
     said = f"the engine answered {status}: {message}"
-    if status == httpx.codes.BAD_REQUEST:
+    if status == HTTPStatus.BAD_REQUEST:
         # Two texts for "too long", by cause, and others by version: matched by meaning.
         if _TOO_MANY_IMAGES.search(message):
             return TooManyImagesError(message)
         if _TOO_LONG.search(message):
             return ContextFullError(message)
         return (CacheMissError if _CACHE_MISS.search(message) else EngineRefusedError)(said, message)
-    # A draining vLLM answers 500 with this text while its /health is still 200.
-    if status in _RETRIED or "cannot schedule new futures" in message:
-        wait = answer.headers.get("retry-after", "")
-        return TryAgainError(str(status), said, float(wait) if wait.isdigit() else 0.0)
-    return EngineUnavailableError(said)
+    # A vLLM that shuts down answers 500 with this text while its /health is still 200.
+    cause = Cause.DRAINING if "cannot schedule new futures" in message else _cause(message, str(status))
+    if cause.isdigit() and status not in _RETRIED:
+        return EngineUnavailableError(said)
+    return TryAgainError(cause, said, float(retry_after) if retry_after.isdigit() else 0.0)
+
+
+def _cause(message: str, otherwise: str) -> str:
+    return Cause.DIED if _DIED.search(message) else otherwise
 
 
 def _message(body: Any) -> str:

@@ -1,7 +1,4 @@
-"""vLLM's chat completions over HTTP: requests, their stream of events, and trying again where that is safe.
-
-Behaviour relied on, and where vLLM's versions differ, is named at each place.
-"""
+"""vLLM's chat completions over HTTP: requests, their stream of events, and trying again where that is safe."""
 
 from __future__ import annotations
 
@@ -9,44 +6,44 @@ import asyncio
 import logging
 import random
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, TypeVar
 
-import httpx
-
 from s1vl_orchestrator.config import Engine
-from s1vl_orchestrator.engine_errors import EngineUnavailableError, TryAgainError, failure_of, read_event
+from s1vl_orchestrator.engine_errors import Cause, EngineUnavailableError, TryAgainError, read_event
+from s1vl_orchestrator.engine_pod import Pod
+from s1vl_orchestrator.engine_pods import EnginePods
+from s1vl_orchestrator.engine_seat import Seat
 from s1vl_orchestrator.telemetry import Metrics
 
 log = logging.getLogger(__name__)
 
-CONNECT_SECONDS = 5.0
+CHAT = "/v1/chat/completions"
 STALL_SECONDS = 60.0
 """Silence in the middle of a stream: a vLLM that outlived its shutdown timeout keeps streams open without a byte."""
 RETRY_SECONDS = 30.0
 """How long an engine that fails is tried again."""
 _BACKOFF_FIRST, _BACKOFF_MOST = 0.2, 5.0
+_STALE_MOST = 2
+_DIED_MOST = 2
+"""Engines that may die under one request: it could be what they die of, and there are others to be served."""
 
 T = TypeVar("T")
 
 
 class EngineHttp:
-    """One engine's HTTP API."""
+    """The engine's HTTP API, at whichever pod takes a request."""
 
-    def __init__(self, config: Engine, http: httpx.AsyncClient, metrics: Metrics) -> None:
+    def __init__(self, config: Engine, pods: EnginePods, metrics: Metrics) -> None:
         self.config = config
         self.metrics = metrics
-        self._http = http
-        self._chat_url = f"{config.url}/v1/chat/completions"
+        self._pods = pods
 
-    async def ready(self) -> str:
-        """Return "" when the engine answers its health check, otherwise why not."""
-        try:
-            answer = await self._http.get(f"{self.config.url}/health", timeout=5)
-        except httpx.HTTPError as error:
-            return f"{self.config.url}/health: {type(error).__name__} {error}".strip()
-        return "" if answer.status_code == httpx.codes.OK else f"{self.config.url}/health: HTTP {answer.status_code}"
+    def seat(self) -> Seat:
+        """A place for a job."""
+        return Seat(self._pods)
 
     async def complete(self, body: dict[str, Any], until: float) -> dict[str, Any]:
         """Pass a chat completion on and return the engine's answer.
@@ -57,18 +54,13 @@ class EngineHttp:
             EngineUnavailableError, TooManyImagesError, ContextFullError: As `ask`.
         """
 
-        async def attempt(_: int) -> dict[str, Any]:
-            timeout = httpx.Timeout(CONNECT_SECONDS, read=None, pool=None)
-            try:
-                answer = await self._http.post(self._chat_url, json=body, timeout=timeout)
-            except httpx.TransportError as error:
-                raise TryAgainError("connection", f"{type(error).__name__}: {error}") from error
-            if answer.status_code != httpx.codes.OK:
-                raise failure_of(answer)
-            return read_event(answer.content)
+        async def attempt(pod: Pod, _: int) -> dict[str, Any]:
+            async with pod.post(CHAT, body) as answer:
+                return read_event(await answer.read())
 
-        async with asyncio.timeout_at(loop_time(until)):
-            answer = await self.retrying(attempt, until)
+        with self.seat() as seat:
+            async with asyncio.timeout_at(loop_time(until)):
+                answer = await self.retrying(seat, attempt, until)
         self.count(answer.get("usage") or {})
         return answer
 
@@ -78,49 +70,63 @@ class EngineHttp:
         Only what fails before the first event is tried again. Errors as `complete`, but for `until`: the caller's.
         """
 
-        async def attempt(_: int) -> tuple[dict[str, Any] | None, AsyncGenerator[dict[str, Any], None]]:
-            events = self.events(body)
+        async def attempt(pod: Pod, _: int) -> tuple[dict[str, Any] | None, AsyncGenerator[dict[str, Any], None]]:
+            events = self.events(pod, body)
             try:
                 return await anext(events, None), events
             except BaseException:
                 await events.aclose()
                 raise
 
-        first, events = await self.retrying(attempt, until)
         usage: dict[str, Any] = {}
-        async with aclosing(events):
-            try:
-                if first is not None:
-                    yield first
-                async for event in events:
-                    usage = event.get("usage") or usage
-                    yield event
-            except TryAgainError as failure:
-                raise EngineUnavailableError(str(failure)) from failure
-            finally:
-                self.count(usage)
+        with self.seat() as seat:
+            first, events = await self.retrying(seat, attempt, until)
+            async with aclosing(events):
+                try:
+                    if first is not None:
+                        yield first
+                    async for event in events:
+                        usage = event.get("usage") or usage
+                        yield event
+                except TryAgainError as failure:
+                    seat.failed(failure)
+                    raise EngineUnavailableError(str(failure)) from failure
+                finally:
+                    self.count(usage)
 
-    async def retrying(self, attempt: Callable[[int], Awaitable[T]], until: float) -> T:
+    async def retrying(self, seat: Seat, attempt: Callable[[Pod, int], Awaitable[T]], until: float) -> T:
         """Make attempts, numbered from 1, while they raise TryAgainError and there is time.
 
+        Each goes to a pod that failed the request less often than the others, so to another one first; only when all
+        have failed it the pauses grow, and what the engine asks to wait is waited.
+
         Raises:
-            EngineUnavailableError: When there is none. All other exceptions of an attempt as they are.
+            EngineUnavailableError: When there is no time. All other exceptions of an attempt as they are.
         """
+        failures: Counter[str] = Counter()
+        causes: Counter[str] = Counter()
         give_up = until
-        number = 0
         while True:
-            number += 1
+            pod = seat.take(failures)
             try:
-                return await attempt(number)
+                return await attempt(pod, causes.total() + 1)
             except TryAgainError as failure:
-                if number == 1:
-                    give_up = min(until, time.monotonic() + RETRY_SECONDS)
-                pause = min(_BACKOFF_MOST, _BACKOFF_FIRST * 2 ** (number - 1))
-                pause = max(pause * random.uniform(0.5, 1.0), failure.retry_after)  # noqa: S311 - jitter, no secret
-                if time.monotonic() + pause >= give_up:
+                causes[failure.cause] += 1
+                if failure.cause == Cause.STALE and causes[Cause.STALE] <= _STALE_MOST:
+                    self.metrics.engine_retries.labels(failure.cause).inc()
+                    continue
+                failures[pod.address] += 1
+                seat.failed(failure)
+                give_up = min(give_up, time.monotonic() + RETRY_SECONDS)
+                rounds = self._pods.rounds(failures)
+                pause = min(_BACKOFF_MOST, _BACKOFF_FIRST * 2 ** max(0, rounds - 1))
+                pause *= random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
+                if rounds:
+                    pause = max(pause, failure.retry_after)
+                if causes[Cause.DIED] >= _DIED_MOST or time.monotonic() + pause >= give_up:
                     raise EngineUnavailableError(str(failure)) from failure
                 self.metrics.engine_retries.labels(failure.cause).inc()
-                log.warning("engine: %s; attempt %d, again in %.1f s", failure, number, pause)
+                log.warning("engine pod %s: %s; again in %.1f s", pod.address, failure, pause)
                 await asyncio.sleep(pause)
 
     def count(self, usage: dict[str, Any]) -> None:
@@ -128,44 +134,36 @@ class EngineHttp:
         self.metrics.engine_tokens.labels("prompt").inc(usage.get("prompt_tokens") or 0)
         self.metrics.engine_tokens.labels("completion").inc(usage.get("completion_tokens") or 0)
 
-    async def events(self, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+    async def events(self, pod: Pod, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """Ask once, with a body that has `stream`, and yield the events; closing the generator aborts the request.
 
         Raises:
             TryAgainError: For failures that may pass.
             EngineUnavailableError, TooManyImagesError, ContextFullError: As `failure_of`.
         """
-        timeout = httpx.Timeout(CONNECT_SECONDS, read=None, pool=None)
-        try:
-            async with self._http.stream("POST", self._chat_url, json=body, timeout=timeout) as answer:
-                if answer.status_code != httpx.codes.OK:
-                    await answer.aread()
-                    raise failure_of(answer)
-                chunks = answer.aiter_bytes()
-                # The first event may be long in coming: the request waits in the engine's queue for it.
-                patience: float | None = None
-                rest = b""
-                while True:
-                    try:
-                        async with asyncio.timeout(patience):
-                            chunk = await anext(chunks)
-                    except StopAsyncIteration:
-                        message = "the engine's stream ended before it was finished"
-                        raise TryAgainError("broken_stream", message) from None
-                    except TimeoutError as error:
-                        raise TryAgainError("stalled", f"no byte from the engine for {STALL_SECONDS:.0f} s") from error
-                    patience = STALL_SECONDS
-                    # Not by `aiter_lines`: to it U+2028 and its like, which JSON has as they are, end lines too.
-                    *lines, rest = (rest + chunk).split(b"\n")
-                    for line in lines:
-                        if not line.startswith(b"data:"):
-                            continue
-                        data = line[5:].strip()
-                        if data == b"[DONE]":
-                            return
-                        yield read_event(data)
-        except httpx.TransportError as error:
-            raise TryAgainError("connection", f"{type(error).__name__}: {error}") from error
+        async with pod.post(CHAT, body) as answer:
+            chunks = answer.content.iter_any()
+            # The first event may be long in coming: the request waits in the engine's queue for it.
+            patience: float | None = None
+            rest = b""
+            while True:
+                try:
+                    async with asyncio.timeout(patience):
+                        chunk = await anext(chunks)
+                except StopAsyncIteration:
+                    raise TryAgainError(Cause.BROKEN, "the engine's stream ended before it was finished") from None
+                except TimeoutError as error:
+                    raise TryAgainError(Cause.STALLED, f"no byte from the engine for {STALL_SECONDS:.0f} s") from error
+                patience = STALL_SECONDS
+                # Not by `aiter_lines`: to it U+2028 and its like, which JSON has as they are, end lines too.
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    if not line.startswith(b"data:"):
+                        continue
+                    data = line[5:].strip()
+                    if data == b"[DONE]":
+                        return
+                    yield read_event(data)
 
 
 def loop_time(monotonic: float) -> float:

@@ -111,8 +111,9 @@ async def run_job(
         )
         teller = Teller(listen, place.paths)
         salt = place.names.cache_salt
-        mind = EngineMind(place.engine, workspace, task, teller, cache_salt=salt, shown=shown)
-        outcome = await think(task, mind, _JobHands(cells, teller))
+        with place.engine.seat() as seat:
+            mind = EngineMind(place.engine, seat, workspace, task, teller, cache_salt=salt, shown=shown)
+            outcome = await think(task, mind, _JobHands(cells, teller))
         _check_said_something(task, outcome, ready.seconds)
         keep = True
         answer = answers.render(identity, task, outcome, made=cells.made, paths=place.paths, metadata=ready.metadata)

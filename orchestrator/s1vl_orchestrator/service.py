@@ -14,6 +14,7 @@ from s1vl_orchestrator import files
 from s1vl_orchestrator.admission import KeyRing
 from s1vl_orchestrator.config import Config, ConfigError
 from s1vl_orchestrator.engine import EngineClient
+from s1vl_orchestrator.engine_pods import EnginePods, Resolve, resolve_host
 from s1vl_orchestrator.errors import ApiError, ErrorCode
 from s1vl_orchestrator.images import Workers
 from s1vl_orchestrator.jobs import Place, Tools
@@ -27,7 +28,6 @@ from s1vl_orchestrator.workspace import EngineNames
 
 log = logging.getLogger(__name__)
 
-ENGINE_PROBE_SECONDS = 3.0
 JOBS_PREPARED_AT_ONCE = 3
 NO_KEY = "EMPTY"
 """What the model card and vLLM's users give to OpenAI's client, which insists on a key, when there is none."""
@@ -44,7 +44,14 @@ class Service:
         started_at: Unix time in seconds.
     """
 
-    def __init__(self, source: Source, *, times: WatchTimes | None = None, poll_seconds: float = POLL_SECONDS) -> None:
+    def __init__(
+        self,
+        source: Source,
+        *,
+        times: WatchTimes | None = None,
+        poll_seconds: float = POLL_SECONDS,
+        resolve: Resolve = resolve_host,
+    ) -> None:
         self.metrics = Metrics()
         self.workers = Workers()
         self.tools = Tools(self.workers, self.metrics, asyncio.Semaphore(JOBS_PREPARED_AT_ONCE))
@@ -56,7 +63,6 @@ class Service:
         self.snapshot: Snapshot | None = None
         self.config_problem = "no configuration has been read yet"
         self.config_refused = False
-        self.engine_problem = "the engine has not been asked yet"
         self.tenants: dict[str, Tenant] = {}
         self._source = source
         self._times = times or WatchTimes()
@@ -65,16 +71,21 @@ class Service:
         self._keys = KeyRing([])
         # Only until the Secret is there: other instances would not share it, which costs cache hits and nothing else.
         self._own_salt = secrets.token_bytes(32)
-        self._engine_http = httpx.AsyncClient(trust_env=False, limits=_limits(1000))
+        self._engine_pods = EnginePods(self.metrics, resolve)
         self._sandbox_http = httpx.AsyncClient(trust_env=False, limits=_limits(1000))
         self._idle = asyncio.Event()
         self._idle.set()
         self._tasks: list[asyncio.Task[None]] = []
 
+    @property
+    def engine_problem(self) -> str:
+        """Why the engine takes no requests, or ""."""
+        return self._engine_pods.problem if self.snapshot else "not configured"
+
     async def start(self) -> None:
         """Read the configuration once and begin to follow it. What is wrong with it is reported, not raised."""
         await self._reload()
-        self._tasks = [asyncio.create_task(self._follow_config()), asyncio.create_task(self._follow_engine())]
+        self._tasks = [asyncio.create_task(self._follow_config())]
 
     async def close(self) -> None:
         """Stop everything and close connections; sessions that are left are deleted where that is possible."""
@@ -83,7 +94,7 @@ class Service:
         if self._tasks:
             await asyncio.wait(self._tasks)
         await asyncio.gather(*(tenant.close() for tenant in self.tenants.values()))
-        await self._engine_http.aclose()
+        await self._engine_pods.close()
         await self._sandbox_http.aclose()
         await self._source.close()
         self.workers.close()
@@ -143,7 +154,11 @@ class Service:
             "configVersion": self.snapshot.version if self.snapshot else "",
             "message": self.config_problem,
             "refused": self.config_refused,
-            "engine": {"ready": not self.engine_problem, "message": self.engine_problem},
+            "engine": {
+                "ready": not self.engine_problem,
+                "message": self.engine_problem,
+                "pods": self._engine_pods.describe(),
+            },
             "tenants": [tenant.describe() for tenant in self.tenants.values()],
         }
 
@@ -177,7 +192,8 @@ class Service:
 
     async def _apply(self, snapshot: Snapshot) -> None:
         config = snapshot.config
-        engine = EngineClient(config.engine, self._engine_http, self.metrics)
+        self._engine_pods.follow(config.engine)
+        engine = EngineClient(config.engine, self._engine_pods, self.metrics)
         self._keys = KeyRing(
             (tenant.name, key) for tenant in config.tenants if (key := snapshot.secret(tenant.api_key_secret))
         )
@@ -209,16 +225,6 @@ class Service:
         for tenant in gone:
             await tenant.close()
         await self.workers.run(_remove_stale_copies, config)
-
-    async def _follow_engine(self) -> None:
-        while True:
-            snapshot = self.snapshot
-            if snapshot is None:
-                self.engine_problem = "not configured"
-            else:
-                client = EngineClient(snapshot.config.engine, self._engine_http, self.metrics)
-                self.engine_problem = await client.ready()
-            await asyncio.sleep(ENGINE_PROBE_SECONDS if snapshot else self._poll_seconds)
 
 
 def _limits(connections: int) -> httpx.Limits:

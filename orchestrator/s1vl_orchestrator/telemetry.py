@@ -47,6 +47,13 @@ class Metrics:
             "s1vl_engine_first_token_seconds", "Until a turn's first token.", buckets=_SECONDS, registry=self.registry
         )
         self.engine_retries = Counter("s1vl_engine_retries", "Repeated requests.", ["cause"], registry=self.registry)
+        # A label for each pod: they are few, and the series of one that is gone is removed.
+        self.engine_requests = Gauge(
+            "s1vl_engine_requests", "Requests in flight at an engine pod.", ["pod"], registry=self.registry
+        )
+        self.engine_moves = Counter(
+            "s1vl_engine_moves", "Jobs and requests that went on at another engine pod.", registry=self.registry
+        )
         self.engine_tokens = Counter("s1vl_engine_tokens", "Tokens.", ["kind"], registry=self.registry)
         self.sandbox_seconds = Histogram(
             "s1vl_sandbox_cell_seconds", "One cell.", ["status"], buckets=_SECONDS, registry=self.registry

@@ -6,10 +6,13 @@ from typing import Any
 
 from s1vl_orchestrator.cells import MadeImage
 from s1vl_orchestrator.events import ClientText, Event, EventName, Listener
+from s1vl_orchestrator.image_ids import IMAGES_URL, image_id
 from s1vl_orchestrator.loop import Result
 from s1vl_orchestrator.paths import TenantPaths
 from s1vl_orchestrator.protocol.stream import Answering, Thinking
 from s1vl_orchestrator.protocol.stream import Event as TurnEvent
+
+TAKEN_BACK_MOST = 2
 
 
 class Teller:
@@ -30,27 +33,43 @@ class Teller:
         self._answer = ClientText(paths)
         self._shown = ""
         """Of the answer, since the last restart."""
+        self._answering = False
+        self._taken_back = 0
 
     def next_turn(self) -> None:
         """The engine is about to be asked."""
         self._turn += 1
-        self._started = False
+        self._started = self._answering = False
+        self._taken_back = 0
         self._stale = bool(self._shown)
 
     def hear(self, events: list[TurnEvent]) -> None:
         """What may be shown of the turn. The first list says that the engine has taken the turn up."""
         if not self._started:
             self._started = True
-            self._tell(EventName.TURN_START)
+            self._tell(EventName.TURN_START, **({"restart": True} if self._taken_back else {}))
         for event in events:
             match event:
                 case Thinking(text):
                     self._think(self._reasoning.feed(text))
                 case Answering(text, restart):
+                    self._answering = True
                     self._think(self._reasoning.flush())
                     if restart:
                         self._answer.flush()
                     self._say(self._answer.feed(text), restart=restart or self._stale)
+
+    def take_back(self) -> bool:
+        """Void what was told of the turn, which broke off; no where an answer was begun, or for the third time.
+
+        Thinking may be told twice. The beginning of an answer may have been taken for the whole, and is left alone.
+        """
+        if self._answering or self._taken_back == TAKEN_BACK_MOST:
+            return False
+        self._taken_back += 1
+        self._started = False
+        self._reasoning.flush()
+        return True
 
     def end_turn(self) -> None:
         """The turn is complete."""
@@ -105,8 +124,11 @@ class Teller:
 
 def image_facts(image: MadeImage, paths: TenantPaths) -> dict[str, Any]:
     """What the client is told of a picture that was made on the way."""
+    identity = image_id(image.file, image.sha256)
     return {
+        "id": identity,
         "path": paths.to_client(image.file),
+        "url": f"{IMAGES_URL}/{identity}",
         "sha256": image.sha256,
         "width": image.width,
         "height": image.height,

@@ -18,11 +18,27 @@ from s1vl_orchestrator.service import Service
 router = APIRouter(prefix="/internal", tags=["Management"], responses=errors())
 
 
+class PodState(BaseModel):
+    """One engine pod as this instance sees it: `seats` are its jobs and requests that are placed there.
+
+    A pod that is not `listed` only finishes requests. An `avoided` one gets new jobs only where all are.
+    """
+
+    address: str
+    version: str
+    requests: int = Field(ge=0)
+    seats: int = Field(ge=0)
+    listed: bool
+    avoided: bool
+    reason: str
+
+
 class EngineState(BaseModel):
     """Whether the engine answers, and why not."""
 
     ready: bool
     message: str
+    pods: list[PodState]
 
 
 class PathsState(BaseModel):

@@ -59,7 +59,7 @@ async def served(app: Any, port: int = 0) -> AsyncIterator[str]:
 @dataclass
 class Fail:
     """A scripted failure: an HTTP error, or with status 0 a stream that breaks at once, with -1 one that hangs,
-    with -2 one that breaks after some text."""
+    with -2 one that breaks after some text, with -3 one that breaks after the message."""
 
     status: int
     message: str = "scripted"
@@ -142,7 +142,11 @@ class FakeEngine:
         try:
             yield delta(role="assistant", content="")
             if isinstance(step, Fail):
-                if step.status:
+                if step.status == -3:
+                    reasoning, _, content = step.message.partition("</think>")
+                    yield delta(**{self.field_name: reasoning})
+                    yield delta(content=content)
+                elif step.status:
                     yield delta(reasoning="I am thinking")
                 if step.status == -1:
                     await asyncio.sleep(3600)

@@ -20,7 +20,10 @@ async def test_what_the_operator_sees(world: World) -> None:
     await until(lambda: not world.service.engine_problem, "the engine to be seen")
     body = await world.tenants()
     assert re.fullmatch(r"[0-9a-f]{64}", body["configVersion"])
-    assert body["engine"] == {"ready": True, "message": ""}
+    address = world.config["engine"]["url"].removeprefix("http://")
+    pod = {"address": address, "version": "", "requests": 0, "seats": 0}
+    pod |= {"listed": True, "avoided": False, "reason": ""}
+    assert body["engine"] == {"ready": True, "message": "", "pods": [pod]}
     chem = body["tenants"][0]
     assert (chem["name"], chem["ready"], chem["reason"], chem["jobsRunning"]) == ("chem", True, "Ready", 0)
     assert (chem["paths"]["consistent"], chem["paths"]["reason"]) == (True, "PathsConsistent")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -14,6 +15,7 @@ from s1vl_orchestrator.api import streams
 from s1vl_orchestrator.errors import ErrorCode
 from s1vl_orchestrator.service import Service
 from tests.component.orchestrator.conftest import World, code, final, image, png, results, text, until
+from tests.component.orchestrator.documented import check_event
 from tests.component.orchestrator.fakes import Fail
 
 MARK = "from PIL import Image\nImage.new('RGB', (40, 50)).save(output_dir + '/made.png')\nprint(output_dir)"
@@ -29,7 +31,10 @@ async def read_events(response: httpx.Response) -> AsyncIterator[tuple[str, Any]
         elif line.startswith("event: "):
             name = line.removeprefix("event: ")
         elif line.startswith("data: "):
-            yield name, json.loads(line.removeprefix("data: "))
+            raw = line.removeprefix("data: ")
+            data = json.loads(raw)
+            check_event(name, raw, data)
+            yield name, data
 
 
 async def all_events(world: World, *parts: Any, query: str = "", **more: Any) -> list[tuple[str, Any]]:
@@ -137,15 +142,30 @@ async def test_a_failure_before_the_first_text_is_mended(world: World, step: Fai
     assert events[-1][1]["turns"][0]["engine"]["attempts"] == 2
 
 
-async def test_what_was_shown_is_not_said_again(world: World) -> None:
-    """A stream that breaks after text was shown ends in an error; one that nobody has seen is simply repeated."""
-    world.engine.script = [Fail(-2), final("red")]
+async def test_a_turn_that_breaks_off_while_thinking_is_said_again(world: World) -> None:
+    world.engine.script = [Fail(-2), Fail(-2), final("red")]
+    events = await all_events(world, stream=True)
+    starts = [at for at, (name, _) in enumerate(events) if name == "turn.start"]
+    assert [events[at][1] for at in starts] == [{"turn": 1}, *[{"turn": 1, "restart": True}] * 2]
+    thoughts = [joined(events[at:end], "reasoning.delta") for at, end in pairwise([*starts, len(events)])]
+    assert [thought.strip() for thought in thoughts] == ["I am thinking", "I am thinking", "Now I know."]
+    assert events[-1][1]["answer"] == joined(events, "answer.delta") == "red"
+    assert events[-1][1]["turns"][0]["engine"]["attempts"] == 3
+    world.assert_clean()
+
+
+@pytest.mark.parametrize(
+    "script", [[Fail(-2)] * 3, [Fail(-3, "x\n</think>\n\n<answer>half an answer")]], ids=["three times", "an answer"]
+)
+async def test_what_was_shown_is_not_said_again(world: World, script: list[Fail]) -> None:
+    """A stream that breaks too often, or in its answer, ends in an error; one that nobody sees is simply repeated."""
+    world.engine.script = [*script, final("red")]
     events = await all_events(world, stream=True)
     assert events[-1][0] == "error"
     assert (events[-1][1]["status"], events[-1][1]["error"]["code"]) == (503, "engine_unavailable")
-    assert joined(events, "reasoning.delta") == "I am thinking"
+    assert len(world.engine.requests) == len(script)
     world.assert_clean()
-    world.engine.script = [Fail(-2), final("red")]
+    world.engine.script = [*script, final("red")]
     assert (await world.answer(text(), image(png())))["answer"] == "red"
 
 
