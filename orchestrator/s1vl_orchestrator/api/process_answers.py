@@ -67,9 +67,11 @@ class TurnFacts(BaseModel):
 
 
 class MadeImage(BaseModel):
-    """A picture that the model's code made and the model saw. `path` is the client's."""
+    """A picture that the model's code made and the model saw: its path as the client sees it, and its URL here."""
 
+    id: str
     path: str
+    url: str
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     width: int = Field(ge=1)
     height: int = Field(ge=1)
@@ -90,9 +92,10 @@ class ProcessAnswer(BaseModel):
 
 
 class TurnStart(BaseModel):
-    """The engine has taken a turn up."""
+    """The engine has taken a turn up; with `restart` it has begun it anew, and what came of it before does not count."""
 
     turn: int = Field(ge=1)
+    restart: Literal[True] = True
 
 
 class ReasoningDelta(BaseModel):

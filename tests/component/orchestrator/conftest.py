@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from openai import AsyncOpenAI
 from PIL import Image
 
 from s1vl_orchestrator.api import bodies
@@ -22,6 +23,7 @@ from s1vl_orchestrator.app import create_app, create_management_app
 from s1vl_orchestrator.service import Service
 from s1vl_orchestrator.sources import FileSource
 from s1vl_orchestrator.tenants import WatchTimes
+from tests.component.orchestrator.documented import HOOKS
 from tests.component.orchestrator.fakes import FakeEngine, FakeSandbox, served, stop_all
 
 TIMES = WatchTimes(canary=0.5, probe=0.1, retry_first=0.05, retry_most=0.2, orphans=0.2)
@@ -118,7 +120,7 @@ class World:
         return result
 
     async def tenants(self) -> dict[str, Any]:
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(event_hooks=HOOKS) as http:
             body: dict[str, Any] = (await http.get(f"{self.management}/internal/tenants")).json()
         return body
 
@@ -180,7 +182,9 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         await world.service.start()
         world.url = await stack.enter_async_context(served(create_app(world.service)))
         world.management = await stack.enter_async_context(served(create_management_app(world.service)))
-        world.http = await stack.enter_async_context(httpx.AsyncClient(base_url=world.url, timeout=120))
+        world.http = await stack.enter_async_context(
+            httpx.AsyncClient(base_url=world.url, timeout=120, event_hooks=HOOKS)
+        )
         try:
             await until(lambda: all(t.status.consistent for t in world.service.tenants.values()), "good canaries")
             yield world
@@ -190,6 +194,15 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
                 await box.close()
             await world.http.aclose()
             stop_all()
+
+
+@pytest.fixture
+async def client(world: World) -> AsyncIterator[AsyncOpenAI]:
+    async with (
+        httpx.AsyncClient(event_hooks=HOOKS, timeout=120) as http,
+        AsyncOpenAI(api_key="key-chem", base_url=f"{world.url}/v1", max_retries=0, http_client=http) as client,
+    ):
+        yield client
 
 
 async def send_half_a_body(world: World, monkeypatch: pytest.MonkeyPatch, path: str) -> tuple[bytes, bytes]:

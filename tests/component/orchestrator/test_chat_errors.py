@@ -16,9 +16,9 @@ from s1vl_orchestrator.canary import PathReason
 from s1vl_orchestrator.errors import ErrorCode
 from s1vl_orchestrator.service import Service
 from s1vl_orchestrator.sources import FileSource
+from tests.component.orchestrator.chatting import PLAIN, check, post
 from tests.component.orchestrator.conftest import World, png, send_half_a_body, until
 from tests.component.orchestrator.fakes import Fail, served
-from tests.component.orchestrator.test_chat import PLAIN, check, post
 
 MODES = pytest.mark.parametrize("mode", [{}, PLAIN, {"stream": True}, {**PLAIN, "stream": True}])
 
