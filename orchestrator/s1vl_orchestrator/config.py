@@ -6,9 +6,9 @@ import hashlib
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
+from s1vl_orchestrator.forms import FormError, read_yaml
 from s1vl_orchestrator.paths import TenantPaths
 from s1vl_orchestrator.protocol.profile import load_profile
 
@@ -51,11 +51,13 @@ class Engine(_Model):
     """The model's server. `media_root` "" means that it sees no files and pictures travel as base64.
 
     `pods_host` is a DNS name with the address of every pod that takes requests (a headless Service's); their port is
-    that of `url`. "" means that `url` alone is known.
+    that of `url`. "" means that `url` alone is known. `hung_pods` are addresses of those that were seen to compute
+    nothing: they get no requests.
     """
 
     url: Url
     pods_host: str = ""
+    hung_pods: tuple[str, ...] = ()
     model: str = Field(min_length=1)
     max_model_len: int = Field(ge=2048)
     images_per_prompt: int = Field(ge=1)
@@ -195,12 +197,6 @@ def parse_config(text: str) -> Config:
         ConfigError: If it is not YAML or not of this form.
     """
     try:
-        return Config.model_validate(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"not YAML: {error}") from error
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, item['loc'])) or 'config'}: {item['msg']}"
-            for item in error.errors(include_input=False)
-        )
-        raise ConfigError(problems) from error
+        return read_yaml(text, Config, "config")
+    except FormError as error:
+        raise ConfigError(str(error)) from error

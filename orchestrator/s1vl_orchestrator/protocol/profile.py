@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib import resources
 from itertools import permutations
 from string import Formatter
 from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from s1vl_orchestrator.forms import FormError, read_yaml
 
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"\S")]
 Folder = Annotated[str, StringConstraints(pattern=r"^(/[\w.-]+)+$")]
@@ -133,7 +134,7 @@ class Profile(_Data):
                 raise ValueError(f"image_names: {pattern!r} is no name of a variable with {{n}} or {{index}}")
         return self
 
-    @property
+    @cached_property
     def longest_tag(self) -> int:
         """Characters of the longest tag at which a turn is cut."""
         return max(len(tag) for tag in (self.code_close, self.call_close, *self.cut_before))
@@ -189,15 +190,9 @@ def load_profile(source: str) -> Profile:
     if ":" not in source:
         source = _built_in(source)
     try:
-        return Profile.model_validate(yaml.safe_load(source))
-    except yaml.YAMLError as error:
-        raise ProfileError(f"the protocol is not YAML: {error}") from error
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, item['loc'])) or 'protocol'}: {item['msg'].removeprefix('Value error, ')}"
-            for item in error.errors(include_input=False)
-        )
-        raise ProfileError(f"the protocol cannot be used: {problems}") from error
+        return read_yaml(source, Profile, "protocol")
+    except FormError as error:
+        raise ProfileError(f"the protocol cannot be used: {error}") from error
 
 
 def built_in_names() -> list[str]:
