@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
@@ -36,6 +37,7 @@ class EventReason(StrEnum):
     APPLIED = "Applied"
     PRUNED = "Pruned"
     NOT_READY = "NotReady"
+    RESTARTED = "Restarted"
 
 
 @dataclass(frozen=True)
@@ -80,12 +82,17 @@ def _not_ready(reason: str, message: str) -> Event:
     return Event("Normal" if calm else "Warning", EventReason.NOT_READY, f"{reason}: {message}")
 
 
-def changes(created: list[str], changed: list[str], removed: list[str]) -> list[Event]:
+def changes(created: list[str], changed: list[str], removed: list[str], restarted: Sequence[str] = ()) -> list[Event]:
     """The events for what the operator did, with objects as `Kind/name`."""
     done = [("created", created), ("changed", changed)]
     texts = [f"{verb} {', '.join(objects)}" for verb, objects in done if objects]
     events = [Event("Normal", EventReason.APPLIED, "; ".join(texts))] if texts else []
-    return events + ([Event("Normal", EventReason.PRUNED, f"removed {', '.join(removed)}")] if removed else [])
+    if removed:
+        events.append(Event("Normal", EventReason.PRUNED, f"removed {', '.join(removed)}"))
+    if restarted:
+        note = f"restarted {', '.join(restarted)}: it had requests and made no progress"
+        events.append(Event("Warning", EventReason.RESTARTED, note))
+    return events
 
 
 def manifest(event: Event, cr: Manifest, *, name: str, time: str, instance: str) -> Manifest:

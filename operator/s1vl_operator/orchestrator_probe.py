@@ -11,6 +11,7 @@ import httpx
 
 from s1vl_operator.api.rules import MANAGEMENT_PORT
 from s1vl_operator.observe import Report, parse_report
+from s1vl_operator.observe.pods import pod_url
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +26,8 @@ class Probe(Protocol):
     async def __call__(self, pods: Sequence[dict[str, Any]]) -> list[Report]:
         """One report of each."""
 
-    async def objection(self, pods: Sequence[dict[str, Any]], protocol: str) -> str:
-        """What the first that answers has against a protocol's text; "" when it has nothing, or none answers."""
+    async def objection(self, pods: Sequence[dict[str, Any]], protocol: str) -> str | None:
+        """What the first that answers has against a protocol's text; "" when it has nothing, None when none answers."""
 
 
 class OrchestratorProbe:
@@ -45,24 +46,27 @@ class OrchestratorProbe:
         """Ask all the pods at once."""
         return list(await asyncio.gather(*(self._ask(pod) for pod in pods)))
 
-    async def objection(self, pods: Sequence[dict[str, Any]], protocol: str) -> str:
+    async def objection(self, pods: Sequence[dict[str, Any]], protocol: str) -> str | None:
         """Ask one pod after the other until one answers."""
         for pod in pods:
             try:
                 async with asyncio.timeout(TIMEOUT_SECONDS):
-                    answer = await self._http.post(f"{self._base(pod)}/internal/protocol", content=protocol)
+                    answer = await self._http.post(f"{pod_url(pod, self._port)}/internal/protocol", content=protocol)
                 if answer.status_code == httpx.codes.OK and len(answer.content) <= LARGEST_ANSWER:
                     return str(answer.json()["message"])
+                if answer.status_code == httpx.codes.NOT_FOUND:
+                    return ""  # An orchestrator from before there was this question.
                 logger.warning("POST %s: HTTP %d", answer.url, answer.status_code)
             except (TimeoutError, httpx.HTTPError, ValueError, KeyError, TypeError) as error:
                 logger.warning("%s does not say whether a protocol can be used: %r", pod["metadata"]["name"], error)
-        return ""
+        return None
 
     async def _ask(self, pod: dict[str, Any]) -> Report:
         name = pod["metadata"]["name"]
-        if not _address(pod):
+        base = pod_url(pod, self._port)
+        if not base:
             return Report(pod=name, error="the pod has no address yet")
-        url = f"{self._base(pod)}/internal/tenants"
+        url = f"{base}/internal/tenants"
         try:
             # httpx limits each read, not the whole: a pod that drips must not hold a worker.
             async with asyncio.timeout(TIMEOUT_SECONDS):
@@ -76,11 +80,3 @@ class OrchestratorProbe:
             return Report(pod=name, error=f"GET {url}: no answer within {TIMEOUT_SECONDS:.0f} s")
         except (httpx.HTTPError, ValueError) as error:
             return Report(pod=name, error=f"GET {url}: {error or type(error).__name__}")
-
-    def _base(self, pod: dict[str, Any]) -> str:
-        address = _address(pod)
-        return f"http://{f'[{address}]' if ':' in address else address}:{self._port}"
-
-
-def _address(pod: dict[str, Any]) -> str:
-    return str((pod.get("status") or {}).get("podIP") or "")

@@ -15,6 +15,7 @@ import prometheus_client
 from s1vl_operator.cluster.apply import Applier
 from s1vl_operator.cluster.client import KubernetesCluster
 from s1vl_operator.cluster.kinds import S1VL_DEPLOYMENT
+from s1vl_operator.engine_health import EngineHealth
 from s1vl_operator.informer import Informer
 from s1vl_operator.leader import LeaderElector
 from s1vl_operator.orchestrator_probe import OrchestratorProbe
@@ -45,6 +46,7 @@ class Operator:
         self._metrics = Metrics()
         self._queue: WorkQueue[Key] | None = None
         self._informer: Informer | None = None
+        self._engines: EngineHealth | None = None
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT.
@@ -87,6 +89,8 @@ class Operator:
             return f"a reconciliation has run for {self._queue.oldest():.0f} s"
         if self._informer is not None and not self._informer.alive:
             return "the cluster is not watched"
+        if self._engines is not None and not self._engines.alive():
+            return "the engines' progress is not watched"
         return ""
 
     def readiness(self) -> str:
@@ -102,10 +106,13 @@ class Operator:
                 return
             probe = OrchestratorProbe()
             stack.push_async_callback(probe.close)
+            health = EngineHealth(lambda key: queue.add(key), time.monotonic)  # noqa: PLW0108 (it comes later)
+            stack.push_async_callback(health.close)
             reconciler = Reconciler(
                 cluster=cluster,
                 applier=Applier(cluster, time.monotonic),
                 probe=probe,
+                health=health,
                 context=surroundings.context,
                 metrics=self._metrics,
                 instance=self._settings.pod_name,
@@ -119,10 +126,11 @@ class Operator:
             informer = Informer(lambda ns, name, now: queue.add((ns, name), urgent=now), self._settings.namespaces)
             self._metrics.watch_queue(lambda: queue.depth, lambda: queue.busy, queue.oldest)
             queue.start()
+            health.start()
             # The last to start is the first to stop: nothing new comes in while what runs is finished.
             stack.push_async_callback(self._end, informer, queue)
             informer.start()
-            self._queue, self._informer = queue, informer
+            self._queue, self._informer, self._engines = queue, informer, health
             refresh = asyncio.create_task(_refresh(surroundings), name="surroundings")
             stack.push_async_callback(_cancel, refresh)
             await _unless(stopped, informer.ended.wait(), held)
@@ -130,7 +138,7 @@ class Operator:
                 raise RuntimeError("the watching ended") from informer.error
 
     async def _end(self, informer: Informer, queue: WorkQueue[Key]) -> None:
-        self._queue = self._informer = None
+        self._queue = self._informer = self._engines = None
         await informer.stop()
         await queue.close(GRACE_SECONDS)
 

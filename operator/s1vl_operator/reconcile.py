@@ -18,8 +18,9 @@ from s1vl_operator.cluster.apply import Applier, Failure, Obstacle, Result
 from s1vl_operator.cluster.kinds import CHILDREN, CONFIG_MAP, EVENT, POD, S1VL_DEPLOYMENT, Manifest
 from s1vl_operator.cluster.port import ApiError, Cluster, Unreachable
 from s1vl_operator.desired import Context, Protocol, desired_secrets, desired_state, names, orchestrator, protocols
-from s1vl_operator.observe import Hindrance, Snapshot, invalid_status, status
-from s1vl_operator.observe.pods import is_ready
+from s1vl_operator.engine_health import EnginePod, Health
+from s1vl_operator.observe import Hindrance, Snapshot, engines, invalid_status, status
+from s1vl_operator.observe.pods import is_ready, pod_url
 from s1vl_operator.orchestrator_probe import Probe
 from s1vl_operator.telemetry import Metrics
 
@@ -34,6 +35,9 @@ LOOK_AGAIN_SOON = 2.0
 """Seconds until the next look without an event: when all is well (only the orchestrator's word can change unseen),
 while pods are on their way (they announce themselves), and while only the orchestrator's word or a deletion is due."""
 
+HUNG_GRACE_SECONDS = 5
+"""Seconds that a hung engine gets to say its last words in its log."""
+
 WARNINGS = 500
 """Warning events of the namespace that are looked through at most."""
 
@@ -46,6 +50,7 @@ class Reconciler:
         cluster: where everything is.
         applier: what brings objects about.
         probe: what asks the orchestrators.
+        health: what watches the engines' progress.
         context: the operator's surroundings as they are now.
         metrics: what is counted.
         instance: the operator's pod, for events.
@@ -55,6 +60,7 @@ class Reconciler:
     cluster: Cluster
     applier: Applier
     probe: Probe
+    health: Health
     context: Callable[[], Context]
     metrics: Metrics
     instance: str
@@ -71,6 +77,7 @@ class Reconciler:
         if cr is None or cr["metadata"].get("deletionTimestamp"):
             # Its objects are the garbage collector's; its claims stay.
             self.metrics.forget(key)
+            self.health.watch(key, [])
             return None
         try:
             deployment = parse(cr)
@@ -78,13 +85,16 @@ class Reconciler:
             await self._tell(cr, invalid_status(cr, problem, self._time()), [])
             return None
         observed, pods = await self._look(deployment)
+        hung = self._hung(key, deployment, pods)
         protocol = await self._protocol(deployment, observed, pods)
-        done = await self._bring_about(deployment, observed, protocol)
+        done = await self._bring_about(deployment, observed, protocol, hung)
         snapshot = await self._snapshot(deployment, {**observed, **done.objects}, pods)
         unmet = Hindrance(protocol.reason, protocol.message) if protocol.reason else None
-        snapshot = replace(snapshot, hindrance=_hindrance(deployment, done), protocol=unmet)
+        names_of_hung = frozenset(pod["metadata"]["name"] for pod in hung)
+        snapshot = replace(snapshot, hindrance=_hindrance(deployment, done), protocol=unmet, hung=names_of_hung)
         new = status(deployment, snapshot, self._time())
-        await self._tell(cr, new, events.changes(done.created, done.changed, done.removed))
+        changes = events.changes(done.created, done.changed, done.removed, done.restarted)
+        await self._tell(cr, new, changes)
         return _look_again(new, done)
 
     async def _look(self, deployment: S1VLDeployment) -> tuple[dict[tuple[str, str], Manifest], list[Manifest]]:
@@ -95,10 +105,20 @@ class Reconciler:
         objects = {(one["kind"], one["metadata"]["name"]): one for found in lists[:-1] for one in found}
         return objects, lists[-1]
 
+    def _hung(self, key: Key, deployment: S1VLDeployment, pods: list[Manifest]) -> list[Manifest]:
+        """The engine pods that have requests and make no progress."""
+        spec = deployment.spec.engine
+        started = engines.started(engines.of(deployment, pods))
+        targets = [
+            EnginePod(pod["metadata"]["uid"], pod_url(pod, spec.port), spec.stall_timeout_seconds) for pod in started
+        ]
+        uids = self.health.watch(key, targets)
+        return [pod for pod in started if pod["metadata"]["uid"] in uids]
+
     async def _protocol(
         self, deployment: S1VLDeployment, observed: dict[tuple[str, str], Manifest], pods: list[Manifest]
     ) -> Protocol:
-        """The protocol for the configuration; a new text only when a running orchestrator has nothing against it."""
+        """The protocol for the configuration; a new text replaces another only when an orchestrator takes it."""
         ref = deployment.spec.orchestrator.protocol_ref
         found = await self.cluster.read(CONFIG_MAP, deployment.namespace, ref.name) if ref else None
         config = _config(deployment, observed)
@@ -106,16 +126,23 @@ class Reconciler:
         if ref is None or chosen.reason or orchestrator.config_text(deployment, chosen.value) == config:
             return chosen
         # Refused only once it is there, a pod that starts anew would have no configuration at all.
-        ready = [pod for pod in _orchestrators(deployment, pods) if is_ready(pod)]
-        message = await self.probe.objection(ready, chosen.value)
+        message = await self.probe.objection(_asked(deployment, pods), chosen.value)
+        if message is None:
+            return protocols.untried(chosen, config)
         return protocols.refused(deployment, config, message) if message else chosen
 
     async def _bring_about(
-        self, deployment: S1VLDeployment, observed: dict[tuple[str, str], Manifest], protocol: Protocol
+        self,
+        deployment: S1VLDeployment,
+        observed: dict[tuple[str, str], Manifest],
+        protocol: Protocol,
+        hung: list[Manifest],
     ) -> Result:
         if deployment.spec.paused:
             return Result()
-        context, owner = replace(self.context(), protocol=protocol.value), deployment.metadata.uid
+        addresses = tuple(pod["status"]["podIP"] for pod in hung)
+        context = replace(self.context(), protocol=protocol.value, hung_engines=addresses)
+        owner = deployment.metadata.uid
         manifests = desired_state(deployment, context)
         done = await self.applier.make_secrets(desired_secrets(deployment, context), owner)
         applied = await self.applier.apply(manifests, observed, owner)
@@ -124,6 +151,11 @@ class Reconciler:
         if not applied.failures:
             secret_names = _secrets_of_left_tenants(deployment, observed)
             applied.removed += await self.applier.prune(manifests, observed, owner, secret_names)
+        for pod in engines.to_restart(hung, self.now()):
+            name = pod["metadata"]["name"]
+            # It computes nothing that could be waited for.
+            await self.cluster.delete(POD, deployment.namespace, name, pod["metadata"]["uid"], grace=HUNG_GRACE_SECONDS)
+            applied.restarted.append(f"Pod/{name}")
         return applied
 
     async def _snapshot(
@@ -132,16 +164,11 @@ class Reconciler:
         objects: dict[tuple[str, str], Manifest],
         pods: list[Manifest],
     ) -> Snapshot:
-        running = _orchestrators(deployment, pods)
-        # One that refuses its very first configuration does not get ready, and knows why.
-        asked = [pod for pod in running if is_ready(pod)] or [
-            pod for pod in running if (pod.get("status") or {}).get("podIP")
-        ]
         return Snapshot(
             objects=objects,
             pods=pods,
             warnings=await self._warnings(deployment.namespace) if _worth_a_look(objects, pods) else [],
-            reports=await self.probe(asked),
+            reports=await self.probe(_asked(deployment, pods)),
             config_version=hashlib.sha256(_config(deployment, objects).encode()).hexdigest(),
         )
 
@@ -205,8 +232,14 @@ def _config(deployment: S1VLDeployment, objects: dict[tuple[str, str], Manifest]
     return str((found.get("data") or {}).get(orchestrator.CONFIG_KEY) or "")
 
 
-def _orchestrators(deployment: S1VLDeployment, pods: list[Manifest]) -> list[Manifest]:
-    return Snapshot(objects={}, pods=pods).pods_of(names.selector(deployment, "orchestrator"))
+def _asked(deployment: S1VLDeployment, pods: list[Manifest]) -> list[Manifest]:
+    """The orchestrators to ask: the ready ones, or the others while none is ready.
+
+    One that refuses its very first configuration does not get ready, and knows why.
+    """
+    running = Snapshot(objects={}, pods=pods).pods_of(names.selector(deployment, "orchestrator"))
+    ready = [pod for pod in running if is_ready(pod)]
+    return ready or [pod for pod in running if (pod.get("status") or {}).get("podIP")]
 
 
 def _secrets_of_left_tenants(deployment: S1VLDeployment, observed: dict[tuple[str, str], Manifest]) -> list[str]:

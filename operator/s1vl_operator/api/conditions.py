@@ -76,11 +76,17 @@ class Reason(StrEnum):
         "No engine pod answers yet: weights are being downloaded or loaded.",
         "Wait up to `engine.startupTimeoutSeconds`; see the pod's log.",
     )
-    ENGINE_DEGRADED = "EngineDegraded", "Some, not all, engine pods answer.", "See the message and the pods."
+    ENGINE_UNREACHABLE = (
+        "EngineUnreachable",
+        "Engine pods are ready, but no orchestrator reaches one; the message is the orchestrator's.",
+        "See whether a NetworkPolicy stands between orchestrator and engine, and whether cluster DNS answers.",
+    )
+    ENGINE_DEGRADED = "EngineDegraded", "Some, not all, engine pods serve.", "See the message and the pods."
     ENGINE_STALLED = (
         "EngineStalled",
-        "An engine pod has requests and computes nothing; it is being restarted.",
-        "See the log of the pod's previous container.",
+        "Every engine pod has requests and computes nothing, though `/health` answers. One that is at least 10 minutes "
+        "old is restarted.",
+        "Read the engine's log; raise `engine.stallTimeoutSeconds` if single steps take so long.",
     )
     SCALED_TO_ZERO = "ScaledToZero", "No replicas are wanted.", "Set `replicas` to at least 1 to be served."
     ORCHESTRATOR_READY = "OrchestratorReady", "The orchestrator answers.", "Nothing."

@@ -56,6 +56,7 @@ class Result:
     created: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
+    restarted: list[str] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     objects: dict[tuple[str, str], Manifest] = field(default_factory=dict)
     """What is in the cluster now, by (kind, name), of what is desired."""

@@ -113,9 +113,11 @@ class KubernetesCluster:
         query = {"fieldManager": FIELD_MANAGER}
         return await self._request("update", kind.plural, "PUT", kind.path(namespace, name), query, manifest)
 
-    async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str, *, grace: int | None = None) -> None:
         """See `port.Cluster`."""
-        options = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
+        options: Manifest = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
+        if grace is not None:
+            options["gracePeriodSeconds"] = grace
         try:
             await self._request("delete", kind.plural, "DELETE", kind.path(namespace, name), {}, options)
         except ApiError as error:

@@ -58,8 +58,11 @@ class Cluster(Protocol):
     async def replace(self, manifest: Manifest) -> Manifest:
         """Replace an object; a 409 when its resourceVersion is no longer the manifest's."""
 
-    async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
-        """Delete the object with that uid, its dependents in the background; nothing when it is gone already."""
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str, *, grace: int | None = None) -> None:
+        """Delete the object with that uid, its dependents in the background; nothing when it is gone already.
+
+        `grace` are seconds in place of a pod's own grace period.
+        """
 
     async def apply_status(self, manifest: Manifest) -> None:
         """Server-side apply of `status` by STATUS_MANAGER.

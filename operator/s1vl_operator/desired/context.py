@@ -25,6 +25,7 @@ class Context:
         api_server_cidrs: (CIDR, port) of each address of the API server that the orchestrator must reach.
         protocol: the orchestrator's protocol, by name or as a profile's text; "" when there is none to be had, and the
             orchestrator gets no configuration.
+        hung_engines: addresses of engine pods that get no more requests.
     """
 
     control_image: str
@@ -34,6 +35,7 @@ class Context:
     operator_namespace: str
     api_server_cidrs: tuple[tuple[str, int], ...] = ()
     protocol: str = DEFAULT_PROTOCOL
+    hung_engines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -30,7 +31,7 @@ def manifests(deployment: S1VLDeployment, context: Context) -> list[Manifest]:
         _object(deployment, "v1", "ServiceAccount", automountServiceAccountToken=False),
         _object(deployment, "rbac.authorization.k8s.io/v1", "Role", rules=_rules(deployment)),
         _role_binding(deployment),
-        *([_config_map(deployment, context.protocol)] if context.protocol else []),
+        *([_config_map(deployment, context)] if context.protocol else []),
         _service(deployment),
         *([workload.disruption_budget(deployment, name, "orchestrator")] if fewest > 1 else []),
         _deployment(deployment, context),
@@ -38,8 +39,14 @@ def manifests(deployment: S1VLDeployment, context: Context) -> list[Manifest]:
     ]
 
 
-def config(deployment: S1VLDeployment, protocol: str) -> dict[str, Any]:
-    """The orchestrator's configuration file, version 1, with a protocol by its name or as a profile's text."""
+def config(deployment: S1VLDeployment, protocol: str, hung: Sequence[str] = ()) -> dict[str, Any]:
+    """The orchestrator's configuration file, version 1.
+
+    Args:
+        deployment: the custom resource.
+        protocol: by its name, or as a profile's text.
+        hung: addresses of engine pods that get no more requests.
+    """
     spec, namespace = deployment.spec, deployment.namespace
     table = paths.table(deployment)
     return {
@@ -48,6 +55,7 @@ def config(deployment: S1VLDeployment, protocol: str) -> dict[str, Any]:
         "engine": {
             "url": f"http://{names.host(names.engine(deployment), namespace)}:{spec.engine.port}",
             "podsHost": names.host(names.engine_pods(deployment), namespace),
+            "hungPods": list(hung),
             "model": vllm.served_name(deployment),
             "maxModelLen": spec.engine.max_model_len,
             "imagesPerPrompt": spec.engine.images_per_prompt,
@@ -63,9 +71,9 @@ def config(deployment: S1VLDeployment, protocol: str) -> dict[str, Any]:
     }
 
 
-def config_text(deployment: S1VLDeployment, protocol: str) -> str:
+def config_text(deployment: S1VLDeployment, protocol: str, hung: Sequence[str] = ()) -> str:
     """The configuration as it stands in the ConfigMap; the same text for the same spec and protocol."""
-    wanted = config(deployment, protocol)
+    wanted = config(deployment, protocol, hung)
     return yaml.dump(wanted, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
 
 
@@ -133,8 +141,9 @@ def _object(deployment: S1VLDeployment, api_version: str, kind: str, **body: Any
     return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **body}
 
 
-def _config_map(deployment: S1VLDeployment, protocol: str) -> Manifest:
-    return _object(deployment, "v1", "ConfigMap", data={CONFIG_KEY: config_text(deployment, protocol)})
+def _config_map(deployment: S1VLDeployment, context: Context) -> Manifest:
+    text = config_text(deployment, context.protocol, context.hung_engines)
+    return _object(deployment, "v1", "ConfigMap", data={CONFIG_KEY: text})
 
 
 def _role_binding(deployment: S1VLDeployment) -> Manifest:

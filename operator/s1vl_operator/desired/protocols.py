@@ -54,8 +54,15 @@ def choose(deployment: S1VLDeployment, found: Manifest | None, config: str) -> P
     return _kept(config, Reason.PROTOCOL_INVALID, f"{ref.key} of the ConfigMap {ref.name} {why}")
 
 
+def untried(chosen: Protocol, config: str) -> Protocol:
+    """The protocol while no orchestrator is there to try the one that `choose` found."""
+    if not _in_use(config):
+        return chosen
+    return _kept(config, Reason.CONFIG_NOT_LOADED, "no orchestrator has said yet whether it takes the new protocol")
+
+
 def refused(deployment: S1VLDeployment, config: str, message: str) -> Protocol:
-    """The protocol after the orchestrator said what is wrong with the one that `choose` found."""
+    """The protocol after an orchestrator said what is wrong with the one that `choose` found."""
     ref = deployment.spec.orchestrator.protocol_ref
     where = f"{ref.key} of the ConfigMap {ref.name}: " if ref else ""
     return _kept(config, Reason.PROTOCOL_INVALID, f"{where}{message}")
@@ -73,5 +80,5 @@ def _in_use(config: str) -> str:
 
 def _kept(config: str, reason: Reason, why: str) -> Protocol:
     value = _in_use(config)
-    rest = "the last protocol stays in use" if value else "nobody is served until then"
+    rest = "the last protocol stays in the configuration" if value else "nobody is served until then"
     return Protocol(value, reason, f"{why}; {rest}")

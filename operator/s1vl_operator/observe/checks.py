@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from s1vl_operator.api.conditions import ConditionType, Reason, Status
 from s1vl_operator.api.v1alpha1 import S1VLDeployment
 from s1vl_operator.desired import names
+from s1vl_operator.observe import engines
 from s1vl_operator.observe.pods import Problem, is_ready, workload_problem
 from s1vl_operator.observe.report import Report, TenantReport
 from s1vl_operator.observe.snapshot import Snapshot, Workload
@@ -66,16 +67,10 @@ def engine(snapshot: Snapshot, deployment: S1VLDeployment) -> Verdict:
     if workload.behind:
         return ROLLING
     if workload.ready == 0:
-        reason = problem.reason if problem else Reason.ENGINE_STARTING
-        return Verdict("False", reason, _with(count, problem))
-    serving = _serving(snapshot)
-    deaf = [report for report in serving if not report.engine_ready]
-    if deaf and len(deaf) == len(serving):
-        message = f"{count}, but the orchestrator does not reach the engine: {deaf[0].engine_message or 'no message'}"
-        return Verdict("False", Reason.ENGINE_STARTING, message)
-    if workload.ready < wanted:
-        return Verdict("True", Reason.ENGINE_DEGRADED, _with(count, problem))
-    return Verdict("True", Reason.ENGINE_READY, count)
+        if problem:
+            return Verdict("False", problem.reason, _with(count, problem))
+        return Verdict("False", Reason.ENGINE_STARTING, "; ".join([count, *_stages(snapshot, deployment)]))
+    return _serving_engine(snapshot, deployment, workload, _with(count, problem))
 
 
 def orchestrator(snapshot: Snapshot, deployment: S1VLDeployment) -> Verdict:
@@ -86,14 +81,14 @@ def orchestrator(snapshot: Snapshot, deployment: S1VLDeployment) -> Verdict:
         return Verdict("False", Reason.SCALED_TO_ZERO, "spec.orchestrator.replicas is 0")
     count = f"{workload.ready} of {max(workload.wanted, 1)} orchestrator pods ready"
     problem = workload_problem(snapshot, "Deployment", name, names.selector(deployment, "orchestrator"))
-    if snapshot.protocol:
-        return Verdict("False", snapshot.protocol.reason, snapshot.protocol.message)
     if workload.behind:
         return ROLLING
+    if workload.ready == 0 and problem:
+        return Verdict("False", problem.reason, _with(count, problem))
     if wrong := _misconfigured(snapshot, workload, count):
         return wrong
     if workload.ready == 0:
-        return Verdict("False", problem.reason if problem else Reason.ORCHESTRATOR_STARTING, _with(count, problem))
+        return Verdict("False", Reason.ORCHESTRATOR_STARTING, count)
     return Verdict("True", Reason.ORCHESTRATOR_READY, _with(count, problem))
 
 
@@ -184,8 +179,28 @@ def _tenant(snapshot: Snapshot, deployment: S1VLDeployment, tenant: str) -> Tena
     return TenantVerdict(tenant, sandbox, _combined(_serving(snapshot), tenant))
 
 
+def _serving_engine(snapshot: Snapshot, deployment: S1VLDeployment, workload: Workload, count: str) -> Verdict:
+    """How well an engine with ready pods serves."""
+    hung = sorted(snapshot.hung)
+    if hung:
+        seconds = deployment.spec.engine.stall_timeout_seconds
+        count += f"; had requests and computed nothing for {seconds} s: {_list(hung)}"
+    if len(hung) >= workload.ready:
+        return Verdict("False", Reason.ENGINE_STALLED, count)
+    serving = _serving(snapshot)
+    deaf = [report for report in serving if not report.engine_ready]
+    if deaf and len(deaf) == len(serving):
+        message = f"{count}, but the orchestrator does not reach the engine: {deaf[0].engine_message or 'no message'}"
+        return Verdict("False", Reason.ENGINE_UNREACHABLE, message)
+    if hung or workload.ready < deployment.spec.engine.replicas:
+        return Verdict("True", Reason.ENGINE_DEGRADED, count)
+    return Verdict("True", Reason.ENGINE_READY, count)
+
+
 def _misconfigured(snapshot: Snapshot, workload: Workload, count: str) -> Verdict | None:
-    """What the orchestrators' own words lack; None when each that answers has the current configuration."""
+    """Why not everybody has the configuration that the spec asks for; None when each that answers has it."""
+    if snapshot.protocol:
+        return Verdict("False", snapshot.protocol.reason, snapshot.protocol.message)
     answered = [report for report in snapshot.reports if not report.error]
     stale = [report for report in answered if report.config_version != snapshot.config_version]
     refused = [f"{report.pod}: {report.refusal}" for report in stale if report.refusal]
@@ -215,6 +230,11 @@ def _combined(reports: list[Report], tenant: str) -> TenantReport | None:
     if not found or len(found) < len(reports):
         return None
     return min(found, key=lambda one: (one.ready, one.consistent is not False, one.consistent is True))
+
+
+def _stages(snapshot: Snapshot, deployment: S1VLDeployment) -> list[str]:
+    seconds = deployment.spec.engine.startup_timeout_seconds
+    return [engines.stage(pod, seconds) for pod in engines.of(deployment, snapshot.pods)[:1]]
 
 
 def _with(count: str, problem: Problem | None) -> str:

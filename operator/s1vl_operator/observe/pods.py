@@ -44,7 +44,13 @@ class Problem:
 
 def is_ready(pod: Manifest) -> bool:
     """Whether the pod counts as ready."""
-    return _condition(pod, "Ready").get("status") == "True"
+    return condition(pod, "Ready").get("status") == "True"
+
+
+def pod_url(pod: Manifest, port: int) -> str:
+    """Where a pod serves HTTP; "" while it has no address."""
+    address = str((pod.get("status") or {}).get("podIP") or "")
+    return f"http://{f'[{address}]' if ':' in address else address}:{port}" if address else ""
 
 
 def workload_problem(snapshot: Snapshot, kind: str, name: str, selector: Mapping[str, str]) -> Problem | None:
@@ -70,7 +76,7 @@ def workload_problem(snapshot: Snapshot, kind: str, name: str, selector: Mapping
 def pod_problem(snapshot: Snapshot, pod: Manifest) -> Problem | None:
     """What is wrong with a pod that is not ready; None when it only needs time."""
     name = pod["metadata"]["name"]
-    scheduled = _condition(pod, "PodScheduled")
+    scheduled = condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
         return _unscheduled(snapshot, pod, scheduled.get("message") or "no node fits")
     for container, is_init in _containers(pod):
@@ -134,7 +140,7 @@ def _recent_end(pod: Manifest, container: dict[str, Any], is_init: bool) -> Prob
     A container without a probe counts as ready at once, while the pod's other one still waits for it.
     """
     ended = (container.get("lastState") or {}).get("terminated") or {}
-    finished, unready = _seconds(ended.get("finishedAt")), _seconds(_condition(pod, "Ready").get("lastTransitionTime"))
+    finished, unready = _seconds(ended.get("finishedAt")), _seconds(condition(pod, "Ready").get("lastTransitionTime"))
     if is_init or not container.get("ready") or not ended.get("exitCode") or finished is None or unready is None:
         return None
     return _end(container["name"], ended, is_init) if finished >= unready - RECENT else None
@@ -164,10 +170,11 @@ def _refused(message: str) -> Problem:
 
 
 def _replica_failure(found: Manifest) -> str:
-    failure = _condition(found, "ReplicaFailure")
+    failure = condition(found, "ReplicaFailure")
     return str(failure.get("message") or "") if failure.get("status") == "True" else ""
 
 
-def _condition(found: Manifest, kind: str) -> dict[str, Any]:
+def condition(found: Manifest, kind: str) -> dict[str, Any]:
+    """An object's condition of a type; {} when it has none."""
     conditions: list[dict[str, Any]] = (found.get("status") or {}).get("conditions") or []
-    return next((condition for condition in conditions if condition.get("type") == kind), {})
+    return next((one for one in conditions if one.get("type") == kind), {})

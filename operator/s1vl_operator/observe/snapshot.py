@@ -36,6 +36,7 @@ class Snapshot:
         reports: the answers of the ready orchestrator pods, or of the others while none is ready.
         config_version: digest of the configuration that the orchestrator should work with.
         hindrance: why not everything desired was applied; None when it was.
+        hung: names of the engine pods that have requests and make no progress.
         protocol: why the configuration has another protocol than the spec asks for; None when it has that one.
     """
 
@@ -46,6 +47,7 @@ class Snapshot:
     config_version: str = ""
     hindrance: Hindrance | None = None
     protocol: Hindrance | None = None
+    hung: frozenset[str] = frozenset()
 
     def pods_of(self, selector: Mapping[str, str]) -> list[Manifest]:
         """The pods with all these labels, by name; those on their way out are left out."""

@@ -124,6 +124,7 @@ class Operator:
             cluster=self.cluster,
             applier=Applier(self.cluster, lambda: self.seconds),
             probe=self,
+            health=self,
             context=lambda: CONTEXT,
             metrics=Metrics(),
             instance="tests",
@@ -133,8 +134,12 @@ class Operator:
         """The Probe: no orchestrator runs here."""
         return self.reports
 
-    async def objection(self, _pods: Any, _protocol: str) -> str:
-        return ""
+    def watch(self, _key: Any, _pods: Any) -> frozenset[str]:
+        """The Health: no engine runs here."""
+        return frozenset()
+
+    async def objection(self, _pods: Any, _protocol: str) -> str | None:
+        return None
 
     async def reconcile(self, name: str = "demo") -> list[tuple[str, str, int]]:
         """One run; returns its write requests as (verb, resource, status)."""

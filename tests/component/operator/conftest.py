@@ -12,7 +12,7 @@ from s1vl_operator.cluster.apply import Applier
 from s1vl_operator.desired import Context
 from s1vl_operator.reconcile import Reconciler
 from s1vl_operator.telemetry import Metrics
-from tests.component.operator.fake import FakeCluster, FakeProbe
+from tests.component.operator.fake import FakeCluster, FakeHealth, FakeProbe
 
 CONTEXT = Context(
     control_image="s1vl:test",
@@ -30,6 +30,7 @@ class World:
 
     cluster: FakeCluster = field(default_factory=FakeCluster)
     seconds: float = 0.0
+    health: FakeHealth = field(default_factory=FakeHealth)
     probe: FakeProbe = field(init=False)
     reconciler: Reconciler = field(init=False)
 
@@ -43,6 +44,7 @@ class World:
             cluster=self.cluster,
             applier=Applier(self.cluster, lambda: self.seconds),
             probe=self.probe,
+            health=self.health,
             context=lambda: CONTEXT,
             metrics=Metrics(),
             instance="operator-0",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import copy
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from s1vl_operator.cluster.kinds import POD, S1VL_DEPLOYMENT, Kind, Manifest, kind_of
 from s1vl_operator.cluster.port import ApiError
+from s1vl_operator.engine_health import EnginePod
 from s1vl_operator.observe import Report, parse_report
 
 Key = tuple[str, str, str]
@@ -103,7 +104,7 @@ class FakeCluster:
             raise ApiError(409, "Conflict", "the object has been modified")
         return self.put(manifest)
 
-    async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str, *, grace: int | None = None) -> None:
         found = self.objects.get((kind.kind, namespace, name))
         self._write("delete", {"kind": kind.kind, "metadata": {"name": name}})
         if found is not None:
@@ -184,6 +185,7 @@ def pod(owner: Manifest, name: str, namespace: str, **status: Any) -> Manifest:
         "metadata": {
             "name": name,
             "namespace": namespace,
+            "creationTimestamp": "2026-01-01T00:00:00Z",
             "labels": owner["spec"]["template"]["metadata"]["labels"],
             "ownerReferences": [
                 {
@@ -195,8 +197,28 @@ def pod(owner: Manifest, name: str, namespace: str, **status: Any) -> Manifest:
             ],
         },
         "spec": owner["spec"]["template"]["spec"],
-        "status": {"podIP": "10.0.0.1", "conditions": [ready], **status},
+        "status": {
+            "podIP": "10.0.0.1",
+            "conditions": [ready],
+            "containerStatuses": [
+                {"name": c["name"], "ready": True, "started": True}
+                for c in owner["spec"]["template"]["spec"]["containers"]
+            ],
+            **status,
+        },
     }
+
+
+@dataclass
+class FakeHealth:
+    """Says which pods are hung, by uid."""
+
+    hung: frozenset[str] = frozenset()
+    watched: dict[tuple[str, str], list[EnginePod]] = field(default_factory=dict)
+
+    def watch(self, key: tuple[str, str], pods: Iterable[EnginePod]) -> frozenset[str]:
+        self.watched[key] = list(pods)
+        return self.hung & {pod.uid for pod in self.watched[key]}
 
 
 @dataclass
@@ -214,9 +236,9 @@ class FakeProbe:
     async def __call__(self, pods: Any) -> list[Report]:
         return [self._answer(p) for p in pods]
 
-    async def objection(self, pods: Any, protocol: str) -> str:
+    async def objection(self, pods: Any, protocol: str) -> str | None:
         if not pods or self.silent:
-            return ""
+            return None
         self.tried.append(protocol)
         return f"{self.invalid} is no field" if self.invalid in protocol else ""
 

@@ -113,12 +113,12 @@ async def test_nobody_listens() -> None:
         (200, '{"message": "code_open: Field required"}', "code_open: Field required"),
         (200, '{"message": ""}', ""),
         (404, '{"detail": "Not Found"}', ""),
-        (200, "<html>", ""),
-        (200, "[]", ""),
+        (200, "<html>", None),
+        (200, "[]", None),
+        (503, "", None),
     ],
 )
-async def test_an_objection_to_a_protocol(serve: Serve, status: int, body: str, said: str) -> None:
-    """One that has none, cannot say it or does not know the question does not stand in a protocol's way."""
+async def test_an_objection_to_a_protocol(serve: Serve, status: int, body: str, said: str | None) -> None:
     heard: list[str] = []
 
     async def answer(request: web.Request) -> web.Response:
@@ -129,4 +129,4 @@ async def test_an_objection_to_a_protocol(serve: Serve, status: int, body: str, 
     nowhere = {"metadata": {"name": "gone"}, "status": {"podIP": "127.0.0.2"}}
     assert await probe.objection([nowhere, POD], "name: 图\n") == said
     assert heard == ["name: 图\n"]
-    assert await probe.objection([], "name: x\n") == ""
+    assert await probe.objection([], "name: x\n") is None

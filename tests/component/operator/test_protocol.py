@@ -70,7 +70,7 @@ async def test_one_that_breaks_is_told_and_the_last_stays_in_use(
     assert world.condition("OrchestratorReady")[:2] == world.condition("Ready")[:2] == ("False", reason)
     message = world.condition("OrchestratorReady")[2]
     assert said in message
-    assert message.endswith("the last protocol stays in use")
+    assert message.endswith("the last protocol stays in the configuration")
     assert world.status()["tenantsReady"] == "1/1", "jobs are answered all the while"
     assert ("Warning", reason) in world.said()
     assert await world.reconcile() == []
@@ -86,6 +86,28 @@ async def test_one_that_breaks_is_told_and_the_last_stays_in_use(
     await world.converge()
     assert config(world)["protocol"] == "name: three\n"
     assert world.condition("Ready")[:2] == ("True", "AllReady")
+
+
+async def test_a_new_text_waits_for_an_orchestrator_to_try_it(world: World) -> None:
+    write(world, "name: one\n")
+    world.cr("chem", orchestrator=OWN)
+    await world.converge()
+    write(world, "INVALID: two\n")
+    pod = world.cluster.get("Pod", "demo-orchestrator-0")
+    world.cluster.remove("Pod", "n", "demo-orchestrator-0")
+    await world.reconcile()
+    assert config(world)["protocol"] == "name: one\n", "the pod that comes next must be able to start"
+    assert world.condition("OrchestratorReady")[1] == "ConfigNotLoaded"
+
+    # One that is not ready yet can try it all the same.
+    pod["status"]["conditions"] = []
+    world.cluster.put(pod)
+    await world.reconcile()
+    assert world.condition("OrchestratorReady")[1] == "ProtocolInvalid"
+    write(world, "name: three\n")
+    await world.converge()
+    assert config(world)["protocol"] == "name: three\n"
+    assert world.condition("Ready")[1] == "AllReady"
 
 
 async def test_without_one_from_the_start_there_is_no_configuration_until_it_comes(world: World) -> None:

@@ -24,7 +24,8 @@ def config_map(**data: str) -> dict[str, Any]:
     return {"kind": "ConfigMap", "metadata": {"name": "mine"}, "data": data}
 
 
-RUNNING = orchestrator.config_text(deployment(OWN), "name: before\ncode_open: x\n")
+BEFORE = "name: before\ncode_open: x\n"
+RUNNING = orchestrator.config_text(deployment(OWN), BEFORE)
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -49,11 +50,11 @@ def test_the_default() -> None:
             Reason.PROTOCOL_INVALID,
             "p of the ConfigMap mine is empty; the last",
         ),
-        (None, RUNNING, "name: before\ncode_open: x\n", Reason.PROTOCOL_NOT_FOUND, "there is no ConfigMap mine"),
+        (None, RUNNING, BEFORE, Reason.PROTOCOL_NOT_FOUND, "there is no ConfigMap mine"),
         (None, "", "", Reason.PROTOCOL_NOT_FOUND, "nobody is served until then"),
         (None, "{", "", Reason.PROTOCOL_NOT_FOUND, "nobody is served until then"),
         (None, "[1]", "", Reason.PROTOCOL_NOT_FOUND, "nobody is served until then"),
-        (None, "protocol: thyme", "thyme", Reason.PROTOCOL_NOT_FOUND, "the last protocol stays in use"),
+        (None, "protocol: thyme", "thyme", Reason.PROTOCOL_NOT_FOUND, "the last protocol stays in the configuration"),
         (config_map(q="x", r="y"), "protocol: s1vl", "s1vl", Reason.PROTOCOL_NOT_FOUND, "has no key p; it has q, r"),
         ({"binaryData": {"p": "eA=="}}, "protocol: s1vl", "s1vl", Reason.PROTOCOL_NOT_FOUND, "no key p; it has none"),
         (config_map(p="ä" * 32768), "", "ä" * 32768, None, ""),
@@ -70,8 +71,19 @@ def test_a_protocol_of_ones_own(
 
 def test_a_refusal_keeps_the_one_before() -> None:
     kept = protocols.refused(deployment(OWN), RUNNING, "code_open: Field required")
-    assert (kept.value, kept.reason) == ("name: before\ncode_open: x\n", Reason.PROTOCOL_INVALID)
-    assert kept.message == "p of the ConfigMap mine: code_open: Field required; the last protocol stays in use"
+    assert (kept.value, kept.reason) == (BEFORE, Reason.PROTOCOL_INVALID)
+    assert (
+        kept.message
+        == "p of the ConfigMap mine: code_open: Field required; the last protocol stays in the configuration"
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "value", "reason"), [("", "new", None), (RUNNING, BEFORE, Reason.CONFIG_NOT_LOADED)]
+)
+def test_what_nobody_has_tried_replaces_nothing(config: str, value: str, reason: Reason | None) -> None:
+    found = protocols.untried(Protocol("new"), config)
+    assert (found.value, found.reason) == (value, reason)
 
 
 @pytest.mark.parametrize(

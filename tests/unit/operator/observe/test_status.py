@@ -73,7 +73,8 @@ ENGINE = {
         "False",
         "RolloutInProgress",
     ),
-    "not reached by the orchestrator": (healthy(reports=[report(engine=False)]), "False", "EngineStarting"),
+    "not reached by the orchestrator": (healthy(reports=[report(engine=False)]), "False", "EngineUnreachable"),
+    "hung": (healthy(hung=frozenset({"demo-engine-0"})), "False", "EngineStalled"),
 }
 
 
@@ -90,6 +91,13 @@ def test_an_engine_with_some_of_its_pods_serves() -> None:
     assert found["EngineReady"] == ("True", "EngineDegraded")
     assert found["Ready"] == ("True", "AllReady")
     assert found["Progressing"] == ("False", "RolloutBlocked")
+
+
+def test_an_engine_of_which_one_pod_hangs_serves_and_says_so() -> None:
+    snapshot = healthy(objects=[workload("StatefulSet", "demo-engine", 2)], hung=frozenset({"demo-engine-1"}))
+    found = status(deployment(engine={"replicas": 2}), snapshot, NOW)["conditions"][1]
+    assert (found["status"], found["reason"]) == ("True", "EngineDegraded")
+    assert found["message"] == ("2 of 2 engine pods ready; had requests and computed nothing for 120 s: demo-engine-1")
 
 
 def test_an_engine_of_no_replicas_is_no_failure_but_serves_nobody() -> None:
