@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 Relative = PurePosixPath
@@ -99,6 +100,7 @@ class TenantPaths:
         return f"file://{PurePosixPath(self.media_root) / below_root}"
 
 
+@lru_cache(maxsize=64)
 def _prefix(prefix: str) -> re.Pattern[str]:
     return re.compile(_NOT_INSIDE + re.escape(prefix))
 

@@ -6,9 +6,10 @@ import json
 import logging
 import time
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
-import httpx
+import aiohttp
 
 from s1vl_orchestrator.telemetry import Metrics
 
@@ -21,7 +22,22 @@ OVERHEAD_SECONDS = 15.0
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
 
-_REFUSED = (httpx.codes.BAD_REQUEST, httpx.codes.NOT_FOUND, httpx.codes.UNPROCESSABLE_ENTITY)
+_REFUSED = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY)
+_BROKEN = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError)
+_CONNECTIONS, _KEEP_SECONDS = 1000, 30
+
+
+def sandbox_connections() -> aiohttp.ClientSession:
+    """Connections to sandboxes. To be made in the event loop, and closed.
+
+    What hostile code may answer is not obeyed: no cookies are kept and nothing is unpacked.
+    """
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_KEEP_SECONDS),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        skip_auto_headers=("Accept-Encoding",),
+    )
 
 
 class SandboxUnavailableError(Exception):
@@ -81,10 +97,10 @@ class SandboxClient:
     """
 
     def __init__(
-        self, url: str, key: str | None, *, takes_grants: bool, http: httpx.AsyncClient, metrics: Metrics
+        self, url: str, key: str | None, *, takes_grants: bool, http: aiohttp.ClientSession, metrics: Metrics
     ) -> None:
         self.url = url
-        self._headers = {"X-AIO-API-Key": key} if key else {}
+        self._headers = {"Content-Type": "application/json", **({"X-AIO-API-Key": key} if key else {})}
         self._takes_grants = takes_grants
         self._http = http
         self.metrics = metrics
@@ -150,25 +166,27 @@ class SandboxClient:
     async def _send(
         self, method: str, path: str, body: dict[str, Any] | None, *, wait: float, attempts: int
     ) -> tuple[int, str, bytes]:
-        limits = httpx.Timeout(wait, connect=CONNECT_SECONDS)
+        timeout = aiohttp.ClientTimeout(total=wait, sock_connect=CONNECT_SECONDS)
         url = f"{self.url}{path}"
+        content = None if body is None else json.dumps(body).encode()
         while True:
             attempts -= 1
             try:
-                async with self._http.stream(method, url, json=body, headers=self._headers, timeout=limits) as answer:
+                async with self._http.request(
+                    method, url, data=content, headers=self._headers, timeout=timeout, allow_redirects=False
+                ) as answer:
                     raw = bytearray()
                     # The code on the other side is hostile and decides how much there is.
-                    async for chunk in answer.aiter_bytes():
+                    async for chunk in answer.content.iter_any():
                         raw += chunk
                         if len(raw) > MAX_ANSWER_BYTES:
                             raise SandboxUnavailableError(f"{method} {path}: over {MAX_ANSWER_BYTES} bytes")
-                    return answer.status_code, answer.reason_phrase, bytes(raw)
-            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
+                    return answer.status, answer.reason or "", bytes(raw)
+            except (aiohttp.ClientError, TimeoutError) as error:
                 # Most likely a kept connection to a pod that was replaced.
-                if not attempts:
+                broken = isinstance(error, _BROKEN) and not isinstance(error, aiohttp.ClientConnectorError)
+                if not broken or not attempts:
                     raise SandboxUnavailableError(f"{method} {path}: {type(error).__name__} {error}".strip()) from error
-            except httpx.HTTPError as error:
-                raise SandboxUnavailableError(f"{method} {path}: {type(error).__name__} {error}".strip()) from error
 
     async def _call(
         self,
@@ -182,7 +200,7 @@ class SandboxClient:
         # Opening and closing the same session twice is harmless; running the same code twice is not.
         attempts = 1 if path.endswith("/execute") else 2
         status, reason, raw = await self._send(method, path, body, wait=wait, attempts=attempts)
-        if absent_is_fine and status == httpx.codes.NOT_FOUND:
+        if absent_is_fine and status == HTTPStatus.NOT_FOUND:
             return {}
         try:
             envelope = json.loads(raw)
@@ -190,9 +208,9 @@ class SandboxClient:
             envelope = {}
         envelope = envelope if isinstance(envelope, dict) else {}
         message = str(envelope.get("message") or reason)[:300]
-        if status != httpx.codes.OK or not envelope.get("success"):
+        if status != HTTPStatus.OK or not envelope.get("success"):
             said = f"{method} {path}: HTTP {status} {message}"
-            if status == httpx.codes.TOO_MANY_REQUESTS or "limit" in message.lower():
+            if status == HTTPStatus.TOO_MANY_REQUESTS or "limit" in message.lower():
                 raise SandboxBusyError(said)
             raise SandboxRefusedError(said) if status in _REFUSED else SandboxUnavailableError(said)
         data = envelope.get("data")

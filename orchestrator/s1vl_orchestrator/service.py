@@ -8,8 +8,6 @@ import secrets
 import time
 from typing import Any
 
-import httpx
-
 from s1vl_orchestrator import files
 from s1vl_orchestrator.admission import KeyRing
 from s1vl_orchestrator.config import Config, ConfigError
@@ -19,7 +17,7 @@ from s1vl_orchestrator.errors import ApiError, ErrorCode
 from s1vl_orchestrator.images import Workers
 from s1vl_orchestrator.jobs import Place, Tools
 from s1vl_orchestrator.paths import ENGINE_COPIES
-from s1vl_orchestrator.sandbox import SandboxClient
+from s1vl_orchestrator.sandbox import SandboxClient, sandbox_connections
 from s1vl_orchestrator.sandbox_sessions import Sweeper
 from s1vl_orchestrator.sources import POLL_SECONDS, POLLS_PER_SECRET, Snapshot, Source, SourceError, read_snapshot
 from s1vl_orchestrator.telemetry import Metrics
@@ -72,7 +70,7 @@ class Service:
         # Only until the Secret is there: other instances would not share it, which costs cache hits and nothing else.
         self._own_salt = secrets.token_bytes(32)
         self._engine_pods = EnginePods(self.metrics, resolve)
-        self._sandbox_http = httpx.AsyncClient(trust_env=False, limits=_limits(1000))
+        self._sandbox_http = sandbox_connections()
         self._idle = asyncio.Event()
         self._idle.set()
         self._tasks: list[asyncio.Task[None]] = []
@@ -95,7 +93,7 @@ class Service:
             await asyncio.wait(self._tasks)
         await asyncio.gather(*(tenant.close() for tenant in self.tenants.values()))
         await self._engine_pods.close()
-        await self._sandbox_http.aclose()
+        await self._sandbox_http.close()
         await self._source.close()
         self.workers.close()
         self._canary_workers.close()
@@ -225,10 +223,6 @@ class Service:
         for tenant in gone:
             await tenant.close()
         await self.workers.run(_remove_stale_copies, config)
-
-
-def _limits(connections: int) -> httpx.Limits:
-    return httpx.Limits(max_connections=connections, max_keepalive_connections=100, keepalive_expiry=30)
 
 
 def _remove_stale_copies(config: Config) -> None:

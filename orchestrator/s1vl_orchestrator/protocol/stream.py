@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from s1vl_orchestrator.protocol.parser import Answer, Block, Code, Malformed, TurnText, find_code, parse, parse_final
 from s1vl_orchestrator.protocol.profile import Profile
@@ -99,8 +100,8 @@ class StreamParser:
             *self._code_tags,
         )
         cuts = (profile.code_close, profile.call_close, *profile.cut_before)
-        self._thinking_tags = _Beginnings((*self._code_tags, *cuts))
-        self._answer_tags = _Beginnings((*self._answer_ends, *cuts))
+        self._thinking_tags = _beginnings((*self._code_tags, *cuts))
+        self._answer_tags = _beginnings((*self._answer_ends, *cuts))
         self._finished: Parsed | None = None
 
     @property
@@ -237,3 +238,8 @@ class _Beginnings:
         if not text.endswith(self._all):
             return 0
         return next(size for size, beginnings in self._by_size if text.endswith(beginnings))
+
+
+@lru_cache(maxsize=64)
+def _beginnings(tags: tuple[str, ...]) -> _Beginnings:
+    return _Beginnings(tags)
