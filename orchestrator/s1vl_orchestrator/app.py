@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from s1vl_orchestrator.api import chat, health, internal, process
+from s1vl_orchestrator.api import chat, health, images, internal, process
 from s1vl_orchestrator.api.openapi import Error, document
 from s1vl_orchestrator.errors import ApiError, ErrorCode
 from s1vl_orchestrator.service import Service
@@ -39,6 +39,7 @@ Every answer carries `X-Request-Id`. Errors have a `code` that never changes its
 _TAGS = {
     "Thinking with images": "The model card's own endpoint.",
     "OpenAI": "The same for `openai` clients and evaluation harnesses, and plain reasoning.",
+    "Pictures": "What jobs made.",
     "Management": "For the operator.",
     "Health": "For the kubelet and Prometheus.",
 }
@@ -46,7 +47,8 @@ _TAGS = {
 
 def create_app(service: Service) -> FastAPI:
     """The application for clients."""
-    routers, models = (process.router, chat.router), (*process.MODELS, *chat.MODELS)
+    routers = (process.router, chat.router, images.router)
+    models = (*process.MODELS, *chat.MODELS, *images.MODELS)
     return _app("s1vl orchestrator", service, routers, models)
 
 

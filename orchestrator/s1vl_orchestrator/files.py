@@ -7,6 +7,9 @@ walks down from a directory descriptor and refuses symlinks; a check followed by
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
+import itertools
 import os
 import secrets
 import shutil
@@ -14,6 +17,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from s1vl_orchestrator.paths import Relative
 
@@ -22,6 +26,12 @@ FILE_MODE = 0o660
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: opening a FIFO that somebody put there must not hang.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+_ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.ENXIO, errno.ENAMETOOLONG}
+_CHUNK_BYTES = 256 * 1024
+_DEEPEST = 32
+"""Folders below a job's that are looked into; each costs a descriptor while it is."""
 
 
 class NotOursError(OSError):
@@ -78,6 +88,35 @@ def read(folder: Path, path: Relative, limit: int) -> bytes:
     return content
 
 
+def copy(folder: Path, path: Relative, target: IO[bytes], limit: int) -> str:
+    """Copy a regular file below `folder` into `target`; no component of `path` may be a symlink.
+
+    Returns:
+        The SHA-256 of what was copied, in hex: the file itself may be another one by now.
+
+    Raises:
+        NotOursError: If there is no such regular file.
+        FileTooLargeError: If it has more than `limit` bytes, also when it grows meanwhile.
+        OSError: If the volume refuses.
+    """
+    digest, size = hashlib.sha256(), 0
+    try:
+        with _opened(folder, path) as fd:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise NotOursError(str(path))
+            while chunk := os.read(fd, _CHUNK_BYTES):
+                size += len(chunk)
+                if size > limit:
+                    raise FileTooLargeError(f"more than {limit} bytes")
+                digest.update(chunk)
+                target.write(chunk)
+    except OSError as error:
+        if error.errno in _ABSENT:
+            raise NotOursError(str(path)) from error
+        raise
+    return digest.hexdigest()
+
+
 def write(folder: Path, path: Relative, content: bytes) -> None:
     """Write a new file below `folder` so that readers see all of it or nothing. Parents must exist.
 
@@ -109,14 +148,17 @@ def make_directory(folder: Path, path: Relative) -> None:
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for part in path.parts:
+            made = True
             try:
                 os.mkdir(part, dir_fd=fd)
-                os.chmod(part, DIRECTORY_MODE, dir_fd=fd)
             except FileExistsError:
-                pass
+                made = False
             below = os.open(part, _DIRECTORY, dir_fd=fd)
             os.close(fd)
             fd = below
+            if made:
+                # By the descriptor: the name may be a link by now, and be somebody else's folder.
+                os.fchmod(fd, DIRECTORY_MODE)
     finally:
         os.close(fd)
 
@@ -124,23 +166,46 @@ def make_directory(folder: Path, path: Relative) -> None:
 def list_files(folder: Path, path: Relative, limit: int = 1000) -> list[Entry]:
     """The regular files below a directory, recursively, oldest change first; links are not followed.
 
-    At most `limit` files are looked at: code that makes a million of them must not hold us up.
+    At most `limit` entries are looked at: code that makes a million of them must not hold us up. A name that is not
+    UTF-8 cannot be told to anybody and is left out, as is what lies deeper than 32 folders.
     """
     found: list[Entry] = []
-    try:
-        with _opened(folder, path) as fd:
-            for directory, _, names, directory_fd in os.fwalk(".", dir_fd=fd, follow_symlinks=False):
-                for name in names:
-                    with contextlib.suppress(FileNotFoundError):
-                        info = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
-                        if stat.S_ISREG(info.st_mode):
-                            stamp = (info.st_mtime_ns, info.st_size, info.st_ino)
-                            found.append(Entry(path / directory / name, stamp))
-                    if len(found) >= limit:
-                        return sorted(found, key=lambda entry: entry.stamp)
-    except OSError:  # The code removed its own folder.
-        return []
+    with contextlib.suppress(OSError), _opened(folder, path) as fd:  # The code may have removed its own folder.
+        for below, info in itertools.islice(walk(fd), limit):
+            if stat.S_ISREG(info.st_mode) and _is_unicode(below):
+                found.append(Entry(path / below, (info.st_mtime_ns, info.st_size, info.st_ino)))
     return sorted(found, key=lambda entry: entry.stamp)
+
+
+def _is_unicode(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # A byte that is not UTF-8 comes as half a surrogate pair.
+        return False
+    return True
+
+
+def walk(fd: int, depth: int = _DEEPEST) -> Iterator[tuple[str, os.stat_result]]:
+    """Everything below an open directory with what is known of it; links are not followed, locked folders not entered.
+
+    Whatever vanishes meanwhile is left out.
+    """
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            try:
+                info = entry.stat(follow_symlinks=False)
+                yield entry.name, info
+                if depth and stat.S_ISDIR(info.st_mode):
+                    inner = os.open(entry.name, _DIRECTORY, dir_fd=fd)
+                else:
+                    continue
+            except OSError:
+                continue
+            try:
+                for below, what in walk(inner, depth - 1):
+                    yield f"{entry.name}/{below}", what
+            finally:
+                os.close(inner)
 
 
 def remove_tree(folder: Path, path: Relative) -> None:

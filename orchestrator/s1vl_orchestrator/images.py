@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import io
 import math
@@ -10,12 +11,12 @@ import re
 from array import array
 from base64 import b64decode
 from binascii import Error as Base64Error
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
+from typing import IO, ParamSpec, TypeVar
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from s1vl_orchestrator.budget import AspectTooExtremeError, copy_size
 
@@ -26,6 +27,7 @@ T = TypeVar("T")
 Image.MAX_IMAGE_PIXELS = None
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+MIME_TYPES = {name: f"image/{name.lower()}" for name in FORMATS} | {"PPM": "image/x-portable-anymap"}
 SUFFIXES = {
     "PNG": ".png",
     "JPEG": ".jpg",
@@ -39,17 +41,25 @@ MAX_INPUT_PIXELS = 100_000_000
 MAX_INPUT_BYTES = 64 * 1024 * 1024
 MAX_MADE_PIXELS = 50_000_000
 MAX_MADE_BYTES = 20 * 1024 * 1024
-MIN_SIDE = 1
 
 _DATA_URL = re.compile(r"data:(image/[\w.+-]+)?(;[\w=.+-]+)*;base64,", re.IGNORECASE)
 _ORIENTATION = 0x0112
-_TURNS = range(2, 9)
-"""EXIF's orientations that are not upright; from `_ON_ITS_SIDE` on, width and height change places."""
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes a picture upright, by EXIF's orientation; from `_ON_ITS_SIDE` on, width and height change places."""
 _ON_ITS_SIDE = 5
 _ERROR_CHARS = 120
 _SAMPLES = 1_000_000
 _VERBATIM = {"PNG": {"RGB", "L"}, "JPEG": {"RGB", "L"}}
 _JPEG_QUALITY = 95
+_THUMBNAIL_QUALITY = 85
 
 
 class ImageError(ValueError):
@@ -151,9 +161,47 @@ def read_picture(content: bytes, model_pixels: int, max_pixels: int) -> Picture:
     Raises:
         ImageError: If it is no picture, truncated, over `max_pixels`, or too long and thin for the model.
     """
+    with _opened(io.BytesIO(content), max_pixels) as image:
+        return _read(image, content, model_pixels)
+
+
+def identify(file: IO[bytes], max_pixels: int) -> tuple[str, str]:
+    """The MIME type and the usual file name suffix of a picture, from its own header.
+
+    Raises:
+        ImageError: If it is no picture, or over `max_pixels`.
+    """
+    with _opened(file, max_pixels) as image:
+        return MIME_TYPES[_format(image)], SUFFIXES[_format(image)]
+
+
+def thumbnail(file: IO[bytes], side: int, max_pixels: int) -> tuple[bytes, str]:
+    """A small copy that fits into a square of `side` px, as the model saw the picture; never larger than the picture.
+
+    A JPEG's is a JPEG. All else is drawn with sharp lines as often as not, and becomes a PNG.
+
+    Returns:
+        The encoded copy and its MIME type.
+
+    Raises:
+        ImageError: As `read_picture`.
+    """
+    with _opened(file, max_pixels) as image:
+        suffix = ".jpg" if _format(image) == "JPEG" else ".png"
+        orientation = _orientation(image)
+        image.draft("RGB", (side * 2, side * 2))
+        small = _to_rgb(image)
+        small.thumbnail((side, side), Image.Resampling.LANCZOS)
+        content = _encode(_upright(small, orientation), suffix, _THUMBNAIL_QUALITY)
+        return content, "image/jpeg" if suffix == ".jpg" else "image/png"
+
+
+@contextlib.contextmanager
+def _opened(file: IO[bytes], max_pixels: int) -> Iterator[Image.Image]:
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            return _read(image, content, model_pixels, max_pixels)
+        with Image.open(file, formats=FORMATS) as image:
+            _check_size(*image.size, max_pixels)
+            yield image
     except (ImageError, MemoryError):
         raise
     except AspectTooExtremeError as error:
@@ -165,13 +213,12 @@ def read_picture(content: bytes, model_pixels: int, max_pixels: int) -> Picture:
         raise ImageError(f"not a picture that can be decoded ({why})") from error
 
 
-def _read(image: Image.Image, content: bytes, model_pixels: int, max_pixels: int) -> Picture:
+def _read(image: Image.Image, content: bytes, model_pixels: int) -> Picture:
     width, height = image.size
     file_format = _format(image)
-    _check_size(image, max_pixels)
     orientation = _orientation(image)
     rotated = orientation in _TURNS
-    upright = (height, width) if rotated and orientation >= _ON_ITS_SIDE else (width, height)
+    upright = (height, width) if orientation >= _ON_ITS_SIDE else (width, height)
     target = copy_size(*upright, model_pixels)
     shrink = target[0] * target[1] < upright[0] * upright[1] and width * height > model_pixels
     as_is = (
@@ -188,7 +235,7 @@ def _read(image: Image.Image, content: bytes, model_pixels: int, max_pixels: int
     if as_is:
         copy = _copy(content, SUFFIXES[file_format], width, height)
     else:
-        shown = _to_rgb(ImageOps.exif_transpose(image) if rotated else image)
+        shown = _upright(_to_rgb(image), orientation)
         if shrink:
             shown = shown.resize(target, Image.Resampling.LANCZOS)
         suffix = ".jpg" if file_format == "JPEG" else ".png"
@@ -196,21 +243,24 @@ def _read(image: Image.Image, content: bytes, model_pixels: int, max_pixels: int
     return Picture(width, height, SUFFIXES[file_format], hashlib.sha256(content).hexdigest(), rotated, copy)
 
 
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if min(width, height) < 1 or width * height > max_pixels:
+        raise ImageError(f"{width}x{height} px; between 1 and {max_pixels} px are taken")
+
+
 def _format(image: Image.Image) -> str:
     # A JPEG with further exposures behind it, as phones make them, is another format to Pillow.
     return "JPEG" if image.format == "MPO" else image.format or "PNG"
-
-
-def _check_size(image: Image.Image, max_pixels: int) -> None:
-    width, height = image.size
-    if min(width, height) < MIN_SIDE or width * height > max_pixels:
-        raise ImageError(f"{width}x{height} px; between 1 and {max_pixels} px are taken")
 
 
 def _orientation(image: Image.Image) -> int:
     # Pillow turns a TIFF by itself, here and in the sandbox.
     found = 1 if image.format == "TIFF" else image.getexif().get(_ORIENTATION, 1)
     return found if isinstance(found, int) and found in _TURNS else 1
+
+
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
 def _encode(image: Image.Image, suffix: str, quality: int) -> bytes:

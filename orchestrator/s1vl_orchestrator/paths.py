@@ -110,6 +110,11 @@ def job_folder(job_id: str) -> Relative:
     return JOBS / job_id
 
 
+def job_output(job_id: str) -> Relative:
+    """Where a job's code writes, below the tenant's folder."""
+    return job_folder(job_id) / "output"
+
+
 def _below(path: str, prefix: PurePosixPath) -> Relative:
     try:
         raw = path.encode()

@@ -55,6 +55,8 @@ class Service:
         self.tools = Tools(self.workers, self.metrics, asyncio.Semaphore(JOBS_PREPARED_AT_ONCE))
         # Apart, so that a queue of large pictures does not look like a sandbox that does not answer.
         self._canary_workers = Workers()
+        # Apart too: who looks at many pictures must not hold up the jobs.
+        self.serving_workers = Workers()
         self.draining = False
         self.active = 0
         self.started_at = int(time.time())
@@ -97,6 +99,7 @@ class Service:
         await self._source.close()
         self.workers.close()
         self._canary_workers.close()
+        self.serving_workers.close()
 
     async def drain(self, seconds: float) -> None:
         """Take no new requests and wait until the running ones are done, `seconds` at most."""

@@ -18,6 +18,9 @@ from s1vl_orchestrator.telemetry import Metrics, tenant_name
 
 log = logging.getLogger(__name__)
 
+SERVED_AT_ONCE = 1
+"""Pictures of one tenant that are read and scaled at the same time; there are two threads for all tenants."""
+
 
 @dataclass(frozen=True)
 class WatchTimes:
@@ -35,6 +38,7 @@ class Tenant:
 
     Attributes:
         place: Where its jobs run from now on.
+        serving: To be held while one of its pictures is read for a client.
         status: What the last canary said.
     """
 
@@ -46,6 +50,7 @@ class Tenant:
         self.status: PathStatus = NOT_CHECKED
         self.has_key = False
         self.admission = Admission(config.limits)
+        self.serving = asyncio.Semaphore(SERVED_AT_ONCE)
         self._workers = workers
         self._metrics = metrics
         self._times = times

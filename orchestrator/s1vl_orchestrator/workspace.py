@@ -13,7 +13,7 @@ from s1vl_orchestrator import files
 from s1vl_orchestrator.conversation import ShownImage
 from s1vl_orchestrator.images import ModelCopy, Workers
 from s1vl_orchestrator.inputs import Input
-from s1vl_orchestrator.paths import ENGINE_COPIES, Relative, TenantPaths, job_folder
+from s1vl_orchestrator.paths import ENGINE_COPIES, Relative, TenantPaths, job_folder, job_output
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Workspace:
     def __init__(self, paths: TenantPaths, job_id: str, names: EngineNames, workers: Workers) -> None:
         self.paths = paths
         self.folder = job_folder(job_id)
-        self.output = self.folder / "output"
+        self.output = job_output(job_id)
         self._copies = ENGINE_COPIES / job_id
         self._names = names
         self._workers = workers
@@ -115,7 +115,7 @@ class Workspace:
 
     def _close(self, keep: bool) -> None:
         for root, path, wanted in ((self.paths.root, self._copies, False), (self.paths.folder, self.folder, keep)):
-            if wanted and files.list_files(self.paths.folder, self.output, limit=1):
+            if wanted and files.list_files(self.paths.folder, self.output):
                 continue
             try:
                 files.remove_tree(root, path)
