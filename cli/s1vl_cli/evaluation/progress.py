@@ -22,7 +22,9 @@ def console() -> Console:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person reads them: `12 s`, `3 min 05 s`, `2 h 10 min`."""
+    """Seconds as a person reads them: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 10 min`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
     if seconds < 60:
         return f"{seconds:.0f} s"
     if seconds < 3600:

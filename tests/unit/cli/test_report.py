@@ -115,7 +115,8 @@ def test_a_line_of_progress(values: dict[str, Any], text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (185, "3 min 05 s"), (7800, "2 h 10 min"), (90000, "25 h 00 min")]
+    ("seconds", "text"),
+    [(0.44, "0.4 s"), (59, "59 s"), (185, "3 min 05 s"), (7800, "2 h 10 min"), (90000, "25 h 00 min")],
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
