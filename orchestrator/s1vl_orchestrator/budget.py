@@ -6,6 +6,7 @@ Qwen3-VL scales a picture to multiples of 32 px per side and spends one token pe
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 SIDE = 32
@@ -68,14 +69,25 @@ def image_tokens(width: int, height: int) -> int:
     return new_width * new_height // (SIDE * SIDE) + IMAGE_MARKS
 
 
-def text_tokens(text: str) -> int:
-    """An estimate of a text's tokens that errs upwards: three UTF-8 bytes a token, plus digits and line breaks.
+_PIECES = re.compile(
+    # Marks, scripts and symbols whose characters take up to two tokens each: once here, once more below.
+    r"(?=[\u0370-\u03ff\u0900-\u0dff\u2070-\u2bff\U00010000-\U0010ffff])"
+    # As the tokenizer splits: digits one by one; line breaks; spaces but for the one that its word or sign takes along.
+    r"|\d|\s*[\r\n]+|\s{1,32}(?=\s)|\s(?=\d)"
+    # Words in pieces of four; capitals, ciphers, formulas and other strings without words in shorter ones.
+    r"|(?<=\d)[a-z]{1,2}|[A-Z]?[a-z]{1,4}|[A-Z]|[\xc0-\u036f\u0400-\u06ff]{1,2}"
+    r"|[!-/:-@\[-`{-~]{1,2}|[^\sa-zA-Z]"
+)
 
-    English has about four letters a token, Chinese about one and a half characters (of three bytes); digits are one
-    token each in this tokenizer.
+
+def text_tokens(text: str) -> int:
+    """An estimate of a text's tokens that errs upwards: by a quarter to a half for prose and code.
+
+    It follows the way in which the tokenizer splits a text before it looks the pieces up. Measured with the published
+    vocabulary of Qwen: not under for tables of numbers, JSON, LaTeX, molecules, sequences, and the scripts of some 20
+    languages; under by up to a tenth for random bytes in base64.
     """
-    digits = sum(character.isdigit() for character in text)
-    return (len(text.encode(errors="replace")) - digits) // 3 + digits + 1
+    return len(_PIECES.findall(text)) + 1
 
 
 def thinking_seconds(deadline: float) -> float:

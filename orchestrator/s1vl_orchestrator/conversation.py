@@ -48,7 +48,7 @@ class _Place:
 class Conversation:
     """Messages for the engine, with a running estimate of their tokens.
 
-    The engine's own count replaces the estimate whenever it is known, so only what was added since is estimated.
+    The engine's own count of a turn replaces the estimate, so only what was added since is estimated.
     """
 
     def __init__(self, profile: Profile) -> None:
@@ -66,16 +66,16 @@ class Conversation:
         """Add a message of texts and inputs."""
         self._add(role, parts, made=False)
 
-    def add_turn(self, reasoning: str, content: str) -> None:
-        """Add what the model said, thinking inlined. Call `counted` afterwards when the engine counted."""
+    def add_turn(
+        self, reasoning: str, content: str, *, prompt_tokens: int | None = None, completion_tokens: int | None = None
+    ) -> None:
+        """Add what the model said, thinking inlined, and the engine's own count of its prompt and of it where known."""
         text = self._profile.history(reasoning, content)
         self.messages.append({"role": "assistant", "content": text})
-        self.tokens += text_tokens(text) + MESSAGE_TOKENS
-
-    def counted(self, prompt: int | None, completion: int | None) -> None:
-        """Take the engine's own numbers for the prompt and the turn that was just added."""
-        if prompt is not None and completion is not None:
-            self.tokens = prompt + completion + 2 * MESSAGE_TOKENS
+        if prompt_tokens is not None and completion_tokens is not None:
+            self.tokens = prompt_tokens + completion_tokens + 2 * MESSAGE_TOKENS
+        else:
+            self.tokens += text_tokens(text) + MESSAGE_TOKENS
 
     def add_result(self, text: str, images: list[ShownImage], captions: list[str]) -> None:
         """Add the result of a cell in the profile's wrapper."""

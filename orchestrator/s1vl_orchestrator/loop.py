@@ -231,8 +231,12 @@ def _run_out(task: Task) -> _Force | None:
 def _remember(task: Task, said: Said, forced: str = "") -> Turn:
     turn = Turn(said, task.conversation.tokens, forced)
     if said.reasoning or said.content:
-        task.conversation.add_turn(said.reasoning, said.content)
-        task.conversation.counted(said.prompt_tokens, said.completion_tokens)
+        task.conversation.add_turn(
+            said.reasoning,
+            said.content,
+            prompt_tokens=said.prompt_tokens,
+            completion_tokens=said.completion_tokens,
+        )
     task.turns.append(turn)
     return turn
 
