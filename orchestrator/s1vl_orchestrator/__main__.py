@@ -23,7 +23,6 @@ from s1vl_orchestrator.telemetry import log_config
 log = logging.getLogger("s1vl_orchestrator")
 
 DRAIN_SLACK_SECONDS = 20.0
-DEFAULT_DRAIN_SECONDS = 300.0
 
 
 class _Server(uvicorn.Server):

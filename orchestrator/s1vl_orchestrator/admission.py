@@ -8,7 +8,8 @@ import hmac
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from s1vl_orchestrator.config import TenantLimits
 from s1vl_orchestrator.errors import ApiError, ErrorCode
@@ -30,13 +31,54 @@ class KeyRing:
         return found
 
 
+MAX_WAITING_BYTES = 256 * 1024 * 1024
+"""Of all bodies that wait in a tenant's queue. They are read there, as who does not read does not notice a hang-up."""
+
+
+class Place:
+    """One request's place: in its tenant's queue, then among the running ones."""
+
+    def __init__(self, admission: Admission, joined: float) -> None:
+        self._admission = admission
+        self._joined = joined
+        self._given = asyncio.Event()
+        self.bytes = 0
+        self.began = 0.0
+
+    @property
+    def given(self) -> bool:
+        """The request may run."""
+        return self._given.is_set()
+
+    def give(self, now: float) -> None:
+        """Let the request run."""
+        self.began = now
+        self._given.set()
+
+    def hold(self, size: int) -> None:
+        """Count so many bytes more of a body that waits. Raises ApiError `queue_full` for too many of the tenant's."""
+        if not self.given:
+            self._admission.hold(self, size)
+
+    async def wait(self, patience: float) -> None:
+        """Wait to be let in, `patience` seconds at most from the beginning. Raises ApiError `deadline_exceeded`."""
+        try:
+            async with asyncio.timeout(self._joined + patience - self._admission.clock()):
+                await self._given.wait()
+        except TimeoutError as error:
+            raise ApiError(
+                ErrorCode.DEADLINE_EXCEEDED, f"The request waited {patience:.0f} s in the tenant's queue."
+            ) from error
+
+
 class Admission:
     """One tenant's gate: so many jobs at once, so many waiting in order, so many a minute."""
 
     def __init__(self, limits: TenantLimits, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+        self.clock = clock
         self._limits = limits
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[Place] = deque()
+        self._waiting_bytes = 0
         self._tokens = float(limits.requests_per_minute)
         self._refilled = clock()
         self._job_seconds = 10.0
@@ -51,70 +93,62 @@ class Admission:
         """Take new limits; running jobs go on, and waiting ones start when there is now room."""
         if limits.requests_per_minute != self._limits.requests_per_minute:
             self._tokens = float(limits.requests_per_minute)
-            self._refilled = self._clock()
+            self._refilled = self.clock()
         self._limits = limits
         self._wake()
 
-    async def enter(self, patience: float) -> None:
-        """Wait for a place; pair every return with `leave`.
-
-        Args:
-            patience: Most seconds to wait.
+    @contextmanager
+    def place(self) -> Iterator[Place]:
+        """Hold a place; `Place.wait` says when the request may run.
 
         Raises:
-            ApiError: `rate_limited` or `queue_full`, with Retry-After, or `deadline_exceeded` after `patience`.
+            ApiError: `rate_limited` or `queue_full`, with Retry-After.
         """
         self._take_token()
+        place = Place(self, self.clock())
         if self.running < self._limits.concurrent_requests and not self._waiting:
-            self.running += 1
-            return
-        if len(self._waiting) >= self._limits.queued_requests:
-            raise ApiError(
-                ErrorCode.QUEUE_FULL,
-                f"{self.running} requests of this tenant are running and {self.waiting} are queued, which is the most.",
-                {"running": self.running, "queued": len(self._waiting)},
-                retry_after=self._expected_wait(),
-            )
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
+            self._let_in(place)
+        elif len(self._waiting) >= self._limits.queued_requests:
+            running, queued = self.running, self.waiting
+            message = f"{running} requests of this tenant are running and {queued} are queued, which is the most."
+            raise self._full(message, {"running": running, "queued": queued})
+        else:
+            self._waiting.append(place)
         try:
-            async with asyncio.timeout(patience):
-                await place
-        except TimeoutError as error:
-            self._give_up(place)
-            raise ApiError(
-                ErrorCode.DEADLINE_EXCEEDED, f"The request waited {patience:.0f} s in the tenant's queue."
-            ) from error
-        except asyncio.CancelledError:
-            self._give_up(place)
-            raise
+            yield place
+        finally:
+            if place.given:
+                self.running -= 1
+                self._job_seconds += 0.2 * (self.clock() - place.began - self._job_seconds)
+                self._wake()
+            else:
+                self._waiting.remove(place)
+                self._waiting_bytes -= place.bytes
 
-    def leave(self, seconds: float) -> None:
-        """Give a place back after a job of so many seconds."""
-        self.running -= 1
-        self._job_seconds += 0.2 * (seconds - self._job_seconds)
-        self._wake()
+    def hold(self, place: Place, size: int) -> None:
+        """Count bytes of a waiting request; errors as `Place.hold`."""
+        place.bytes += size
+        self._waiting_bytes += size
+        if self._waiting_bytes > MAX_WAITING_BYTES:
+            raise self._full(
+                f"The queued requests of this tenant have over {MAX_WAITING_BYTES} bytes.",
+                {"queued": self.waiting, "limit_bytes": MAX_WAITING_BYTES},
+            )
 
-    def _give_up(self, place: asyncio.Future[None]) -> None:
-        if place in self._waiting:
-            self._waiting.remove(place)
-        elif place.done() and not place.cancelled():
-            # The place was given in the same moment: pass it on.
-            self.running -= 1
-            self._wake()
+    def _let_in(self, place: Place) -> None:
+        self.running += 1
+        self._waiting_bytes -= place.bytes
+        place.give(self.clock())
 
     def _wake(self) -> None:
         while self._waiting and self.running < self._limits.concurrent_requests:
-            place = self._waiting.popleft()
-            if not place.done():
-                place.set_result(None)
-                self.running += 1
+            self._let_in(self._waiting.popleft())
 
     def _take_token(self) -> None:
         rate = self._limits.requests_per_minute
         if not rate:
             return
-        now = self._clock()
+        now = self.clock()
         self._tokens = min(float(rate), self._tokens + (now - self._refilled) * rate / 60)
         self._refilled = now
         if self._tokens < 1:
@@ -126,6 +160,7 @@ class Admission:
             )
         self._tokens -= 1
 
-    def _expected_wait(self) -> float:
+    def _full(self, message: str, details: dict[str, int]) -> ApiError:
         jobs_ahead = len(self._waiting) + 1
-        return min(300.0, max(1.0, math.ceil(self._job_seconds * jobs_ahead / self._limits.concurrent_requests)))
+        wait = math.ceil(self._job_seconds * jobs_ahead / self._limits.concurrent_requests)
+        return ApiError(ErrorCode.QUEUE_FULL, message, details, retry_after=min(300.0, max(1.0, wait)))

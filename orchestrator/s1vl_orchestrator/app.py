@@ -112,7 +112,6 @@ async def _invalid_parameter(request: Request, error: Exception) -> JSONResponse
 
 
 async def _client_gone(_request: Request, _error: Exception) -> JSONResponse:
-    log.info("the client hung up; its job was cancelled")
     return JSONResponse(None, 499)  # Nobody reads it; it only ends the exchange for the server.
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from s1vl_orchestrator import files
@@ -29,6 +31,8 @@ log = logging.getLogger(__name__)
 JOBS_PREPARED_AT_ONCE = 3
 NO_KEY = "EMPTY"
 """What the model card and vLLM's users give to OpenAI's client, which insists on a key, when there is none."""
+STOP_SECONDS = 5.0
+"""How long a request that is ended may tidy up."""
 STALE_COPIES_SECONDS = 2 * 3600
 """Jobs end long before; what is older belongs to an instance that was killed."""
 
@@ -38,7 +42,6 @@ class Service:
 
     Attributes:
         draining: Set at SIGTERM: no new requests, running ones finish.
-        active: Requests that are being served.
         started_at: Unix time in seconds.
     """
 
@@ -58,7 +61,6 @@ class Service:
         # Apart too: who looks at many pictures must not hold up the jobs.
         self.serving_workers = Workers()
         self.draining = False
-        self.active = 0
         self.started_at = int(time.time())
         self.snapshot: Snapshot | None = None
         self.config_problem = "no configuration has been read yet"
@@ -73,6 +75,7 @@ class Service:
         self._own_salt = secrets.token_bytes(32)
         self._engine_pods = EnginePods(self.metrics, resolve)
         self._sandbox_http = sandbox_connections()
+        self._serving: set[Callable[[], None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         self._tasks: list[asyncio.Task[None]] = []
@@ -101,28 +104,39 @@ class Service:
         self._canary_workers.close()
         self.serving_workers.close()
 
+    @property
+    def active(self) -> int:
+        """Requests that are being served."""
+        return len(self._serving)
+
     async def drain(self, seconds: float) -> None:
-        """Take no new requests and wait until the running ones are done, `seconds` at most."""
+        """Take no new requests and wait until the running ones are done; those that take longer are ended."""
         self.draining = True
         log.info("draining: %d requests are running", self.active)
         try:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
         except TimeoutError:
-            log.warning("%d requests are still running after %.0f s", self.active, seconds)
+            log.warning("%d requests are ended after %.0f s", self.active, seconds)
+            for stop in list(self._serving):
+                stop()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STOP_SECONDS):
+                    await self._idle.wait()
 
-    def enter(self) -> None:
-        """Count a request in. Raises ApiError `shutting_down` while draining."""
+    @contextlib.contextmanager
+    def serving(self, stop: Callable[[], None]) -> Iterator[None]:
+        """Serve a request, which `stop` ends early. Raises ApiError `shutting_down` while draining."""
         if self.draining:
             raise ApiError(ErrorCode.SHUTTING_DOWN, "This instance is shutting down.", retry_after=1)
-        self.active += 1
+        self._serving.add(stop)
         self._idle.clear()
-
-    def leave(self) -> None:
-        """Count a request out."""
-        self.active -= 1
-        if not self.active:
-            self._idle.set()
+        try:
+            yield
+        finally:
+            self._serving.remove(stop)
+            if not self._serving:
+                self._idle.set()
 
     def authenticate(self, authorization: str | None, api_key: str | None) -> Tenant:
         """The tenant of a request: by `X-API-Key` or `Authorization: Bearer`, or the anonymous one without any key.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from tempfile import SpooledTemporaryFile
 from typing import IO
 
@@ -18,13 +19,17 @@ _DRAIN_BYTES = 4 * MAX_BODY_BYTES
 _DRAIN_SECONDS = 10.0
 
 
-async def read_body(request: Request) -> IO[bytes]:
+async def read_body(request: Request, count: Callable[[int], None]) -> IO[bytes]:
     """Read a body; a chunked one is counted as it comes.
 
     It goes to a temporary file: many slow clients with large pictures must not cost memory.
 
+    Args:
+        request: The request.
+        count: Told of every piece how many bytes it has; may refuse it.
+
     Raises:
-        ApiError: `body_too_large` or `request_timeout`.
+        ApiError: `body_too_large` or `request_timeout`, or what `count` raises.
         ClientDisconnect: If the client hangs up.
     """
     declared = request.headers.get("content-length", "")
@@ -33,7 +38,7 @@ async def read_body(request: Request) -> IO[bytes]:
     body = SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 - closed by who reads it, or in here
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            too_large = not await _copy(request, body)
+            too_large = not await _copy(request, body, count)
     except TimeoutError as error:
         body.close()
         raise ApiError(ErrorCode.REQUEST_TIMEOUT, f"The body did not arrive within {BODY_SECONDS:.0f} s.") from error
@@ -47,12 +52,13 @@ async def read_body(request: Request) -> IO[bytes]:
     return body
 
 
-async def _copy(request: Request, body: IO[bytes]) -> bool:
+async def _copy(request: Request, body: IO[bytes], count: Callable[[int], None]) -> bool:
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
         if size > MAX_BODY_BYTES:
             return False
+        count(len(chunk))
         body.write(chunk)
     return True
 

@@ -97,16 +97,20 @@ async def chat_completions(request: Request) -> JobResponse:
     service: Service = request.app.state.service
 
     async def work(channel: Channel) -> dict[str, Any]:
-        async with place_for(request, service, channel, gated=False) as (tenant, body), AsyncExitStack() as held:
+        async with (
+            place_for(request, service, channel, _wants_events, gated=False) as (tenant, body),
+            AsyncExitStack() as held,
+        ):
             await held.enter_async_context(service.tools.preparing)
-            chat = await service.workers.run(_read, body, tenant.place.config.engine.model)
+            with body:
+                chat = await service.workers.run(_read, body, tenant)
             if chat.stream:
-                channel.open(_error_event)
+                channel.open()
             if chat.plain:
                 return await run_plain(chat, tenant.place, service.tools, arrived, send=channel.send, held=held)
             return await _think(chat, tenant, service, arrived, channel=channel, held=held)
 
-    return JobResponse(request, work)
+    return JobResponse(request, work, _error_event)
 
 
 async def _think(
@@ -185,12 +189,18 @@ def _models(engine: Engine, service: Service) -> list[dict[str, Any]]:
     return [{"id": name, **common} for name in (engine.model, engine.model + PLAIN_SUFFIX)]
 
 
-def _read(body: IO[bytes], model: str) -> ChatRequest:
-    with body:
-        raw = body.read()
+def _read(body: IO[bytes], tenant: Tenant) -> ChatRequest:
+    raw = body.read()
     request = parse_body(raw, ChatRequest)
-    check(request, model, len(raw))
+    check(request, tenant.place.config.engine.model, len(raw))
     return request
+
+
+def _wants_events(body: IO[bytes], tenant: Tenant) -> bool:
+    request = _read(body, tenant)
+    if not request.plain:
+        tenant.check_gate()
+    return bool(request.stream)
 
 
 def _error_event(error: ApiError) -> tuple[str, dict[str, Any]]:

@@ -40,6 +40,7 @@ from s1vl_orchestrator.jobs import run_job
 from s1vl_orchestrator.loop import StopReason
 from s1vl_orchestrator.requests import JobRequest, ProcessRequest, parse_body, to_job
 from s1vl_orchestrator.service import Service
+from s1vl_orchestrator.tenants import Tenant
 
 router = APIRouter(tags=["Thinking with images"])
 
@@ -104,12 +105,16 @@ async def process(
 
     async def work(channel: Channel) -> dict[str, Any]:
         if stream:
-            channel.open(_error_event)
-        async with place_for(request, service, channel, gated=True) as (tenant, body), AsyncExitStack() as held:
+            channel.open()
+        async with (
+            place_for(request, service, channel, _wants_events, gated=True) as (tenant, body),
+            AsyncExitStack() as held,
+        ):
             await held.enter_async_context(service.tools.preparing)
-            job, streamed = await service.workers.run(_read, body)
+            with body:
+                job, streamed = await service.workers.run(_read, body)
             if streamed:
-                channel.open(_error_event)
+                channel.open()
 
             def tell(event: Event) -> None:
                 channel.send(event.data, event.name)
@@ -120,13 +125,16 @@ async def process(
                 tenant.recheck()
             return answer
 
-    return JobResponse(request, work)
+    return JobResponse(request, work, _error_event)
 
 
 def _read(body: IO[bytes]) -> tuple[JobRequest, bool]:
-    with body:
-        request = parse_body(body.read(), ProcessRequest)
+    request = parse_body(body.read(), ProcessRequest)
     return to_job(request), request.stream
+
+
+def _wants_events(body: IO[bytes], _: Tenant) -> bool:
+    return _read(body)[1]
 
 
 def _error_event(error: ApiError) -> tuple[str, dict[str, Any]]:

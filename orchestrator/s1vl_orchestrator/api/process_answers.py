@@ -92,7 +92,7 @@ class ProcessAnswer(BaseModel):
 
 
 class TurnStart(BaseModel):
-    """The engine has taken a turn up; with `restart` it has begun it anew, and what came of it before does not count."""
+    """The engine has taken a turn up; with `restart` anew: what came of it before does not count."""
 
     turn: int = Field(ge=1)
     restart: Literal[True] = True

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import IO
 
@@ -15,6 +14,9 @@ from s1vl_orchestrator.service import Service
 from s1vl_orchestrator.telemetry import tenant_name
 from s1vl_orchestrator.tenants import Tenant
 
+WantsEvents = Callable[[IO[bytes], Tenant], bool]
+"""Reads a body and says whether the answer is to be a stream. Raises ApiError for one that must be refused."""
+
 
 def tenant_of(request: Request, service: Service) -> Tenant:
     """The tenant whose key the request has. Raises ApiError `unauthorized` or `not_configured`."""
@@ -25,35 +27,35 @@ def tenant_of(request: Request, service: Service) -> Tenant:
 
 @asynccontextmanager
 async def place_for(
-    request: Request, service: Service, channel: Channel, *, gated: bool
+    request: Request, service: Service, channel: Channel, wants_events: WantsEvents, *, gated: bool
 ) -> AsyncIterator[tuple[Tenant, IO[bytes]]]:
     """A place among the tenant's running jobs, and the request's body.
 
-    In this order, so that a body is only taken in when there is a place for its job.
+    The body is read while the request waits for its place: a hang-up shows only to who reads. A request that has to
+    wait is then looked at already, so that it is refused at once if it must be, and has heartbeats if it wants events.
 
     Args:
         request: The request; its body is read here.
         service: Everything.
-        channel: Told that the body was read.
+        channel: Told that the body was read, and opened for a request that waits and wants events.
+        wants_events: Called in a thread.
         gated: The job needs the tenant's sandbox.
 
     Raises:
         ApiError: For a request that may not come in.
     """
-    service.enter()
-    try:
+    with service.serving(channel.stop):
         tenant = tenant_of(request, service)
         if gated:
             tenant.check_gate()
-        await tenant.admission.enter(tenant.place.config.limits.deadline_seconds)
-        began = time.monotonic()
-        try:
-            with await read_body(request) as body:
-                channel.body_read.set()
+        with tenant.admission.place() as place, await read_body(request, place.hold) as body:
+            channel.body_read.set()
+            if not place.given:
+                async with service.tools.preparing:
+                    if await service.workers.run(wants_events, body, tenant):
+                        channel.open()
+                body.seek(0)
+                await place.wait(tenant.place.config.limits.deadline_seconds)
                 if gated:
                     tenant.check_gate()  # Again: it may have been long in the queue.
-                yield tenant, body
-        finally:
-            tenant.admission.leave(time.monotonic() - began)
-    finally:
-        service.leave()
+            yield tenant, body

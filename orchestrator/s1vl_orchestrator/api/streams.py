@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -37,22 +38,29 @@ ErrorShape = Callable[[ApiError], tuple[str, dict[str, Any]]]
 
 
 class Channel:
-    """From a job to its client. Nothing is kept of a job whose client did not ask for a stream."""
+    """From a job to its client. Nothing is kept of a job whose client did not ask for a stream.
 
-    def __init__(self) -> None:
+    Attributes:
+        opened: The client wants events.
+        stopped: The job is to be ended.
+    """
+
+    def __init__(self, error_shape: ErrorShape) -> None:
         self.changed = asyncio.Event()
         self.body_read = asyncio.Event()
+        self.opened = False
+        self.stopped = False
         self._frames: list[bytes] = []
-        self._error_shape: ErrorShape | None = None
-
-    @property
-    def opened(self) -> bool:
-        """The client wants events."""
-        return self._error_shape is not None
-
-    def open(self, error_shape: ErrorShape) -> None:
-        """Answer with events from now on."""
         self._error_shape = error_shape
+
+    def open(self) -> None:
+        """Answer with events from now on."""
+        self.opened = True
+        self.changed.set()
+
+    def stop(self) -> None:
+        """End the job before it is done; the client is told to ask again."""
+        self.stopped = True
         self.changed.set()
 
     def send(self, data: Mapping[str, Any] | str, name: str = "") -> None:
@@ -68,9 +76,8 @@ class Channel:
 
     def fail(self, error: ApiError) -> None:
         """Send an error as the last event."""
-        if self._error_shape is not None:
-            name, data = self._error_shape(error)
-            self.send(data, name)
+        name, data = self._error_shape(error)
+        self.send(data, name)
 
     def take(self) -> bytes:
         """What was sent since the last call."""
@@ -90,11 +97,11 @@ class JobResponse(Response):
     which nothing happened yet, it comes as an event.
     """
 
-    def __init__(self, request: Request, work: Work) -> None:
+    def __init__(self, request: Request, work: Work, error_shape: ErrorShape) -> None:
         super().__init__()
         self._request = request
         self._work = work
-        self._channel = Channel()
+        self._channel = Channel(error_shape)
         self._started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -106,25 +113,25 @@ class JobResponse(Response):
             task.add_done_callback(lambda _: channel.changed.set())
         try:
             await self._send_events(job, gone, send)
+            if channel.stopped and not gone.done():
+                await _cancel(job)
             if job.done():
                 await self._end(job, scope, receive, send)
             elif not self._started:
                 raise ClientDisconnect
-            else:
-                log.info("the client hung up; its job is cancelled")
         finally:
             gone.cancel()
             if not job.done():
-                job.cancel()
-                await asyncio.wait({job})
+                seconds = await _cancel(job)
+                log.info("the client hung up; its job was ended", extra={"seconds": round(seconds, 4)})
 
     async def _send_events(self, job: asyncio.Future[Any], gone: asyncio.Task[None], send: Send) -> None:
-        """Send events as they come, until the job is done or the client gone."""
+        """Send events as they come, until the job is done or stopped, or the client gone."""
         channel = self._channel
         while True:
             channel.changed.clear()
             frames = channel.take()
-            if gone.done() and not job.done():
+            if (gone.done() or channel.stopped) and not job.done():
                 return
             if frames:
                 if not await self._send(frames, send):
@@ -153,10 +160,12 @@ class JobResponse(Response):
 
     async def _end(self, job: asyncio.Future[dict[str, Any]], scope: Scope, receive: Receive, send: Send) -> None:
         channel = self._channel
-        failure = job.exception()
+        failure = _stopped() if job.cancelled() else job.exception()
         if not self._started:
             if isinstance(failure, ApiError):
                 await drain(self._request)
+            if failure is not None:
+                raise failure
             await JSONResponse(job.result())(scope, receive, send)
             return
         if failure is not None:
@@ -179,3 +188,16 @@ class JobResponse(Response):
         await self._channel.body_read.wait()
         while (await self._request.receive())["type"] != "http.disconnect":
             pass
+
+
+def _stopped() -> ApiError:
+    message = "This instance had to end before there was an answer. Ask again."
+    return ApiError(ErrorCode.SHUTTING_DOWN, message, retry_after=1)
+
+
+async def _cancel(job: asyncio.Future[Any]) -> float:
+    """Cancel a job and wait until it has tidied up; returns how many seconds that took."""
+    began = time.monotonic()
+    job.cancel()
+    await asyncio.wait({job})
+    return time.monotonic() - began

@@ -207,13 +207,13 @@ async def test_heartbeats(world: World, monkeypatch: pytest.MonkeyPatch) -> None
     world.engine.script = [Fail(-1)]
     running = asyncio.create_task(world.ask(text(), image(png())))
     await until(lambda: world.service.tenants["chem"].admission.running)
-    body = {"messages": [text()]}
+    body = {"messages": [text()], "image_path_list": ["/data/images/absent.png"]}
     async with world.http.stream("POST", "/process?stream=true", json=body) as response:
         assert response.status_code == 200
         running.cancel()
         events = [event async for event in read_events(response)]
     assert events[0] == ("", "keep-alive")
-    assert (events[-1][0], events[-1][1]["status"]) == ("error", 400)
+    assert (events[-1][0], events[-1][1]["status"]) == ("error", 404)
 
 
 @pytest.mark.parametrize(("step", "moment"), [(Fail(-1), "reasoning.delta"), (code(SLOW), "exec.start")])
