@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from hack.engine_sim.blocks import BLOCK_TOKENS, CAPACITY_BLOCKS
+
 _ITERATION_BUCKETS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 _SECONDS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640)
 _LABELS = ("model_name", "engine")
@@ -27,6 +29,13 @@ class Metrics:
         self.waiting_capacity = by_reason.labels(*self._names, "capacity")
         self.waiting_deferred = by_reason.labels(*self._names, "deferred")
         self.kv_usage = self._gauge("kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage.")
+        cache = Gauge(
+            "vllm:cache_config_info",
+            "Information of the LLMEngine CacheConfig",
+            ("engine", "block_size", "num_gpu_blocks"),
+            registry=self.registry,
+        )
+        cache.labels("0", str(BLOCK_TOKENS), str(CAPACITY_BLOCKS)).set(1)
         self.sleep_state = self._gauge("engine_sleep_state", "Engine sleep state; awake = 1.")
         self.sleep_state.set(1)
         self.prefix_queries = self._counter("prefix_cache_queries", "Prefix cache queries, in tokens.")

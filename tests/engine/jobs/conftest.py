@@ -1,4 +1,4 @@
-"""The orchestrator between a scripted engine (the simulator or a real vLLM) and `s1vl-sandbox serve` with its kernels."""
+"""The orchestrator between a scripted engine, simulated or real, and `s1vl-sandbox serve` with its kernels."""
 
 from __future__ import annotations
 

@@ -1,13 +1,14 @@
 """Stands between the orchestrator and an engine with made-up weights, and makes the model say a job's script.
 
-Each chat request gets the fields that leave the model one text to say. All else, both ways, goes through as it is: what is
-cut, counted, cached and refused is the engine's doing.
+Each chat request gets the fields that leave the model one text to say. All else, both ways, goes through as it is: what
+is cut, counted, cached and refused is the engine's doing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
 import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -158,6 +159,13 @@ class ScriptedEngine:
                 name = name.split("{")[0]
                 found[name] = found.get(name, 0.0) + float(value)
         return found
+
+    async def block_tokens(self) -> int:
+        """Tokens of a block of the engine's KV cache: only whole ones are found again."""
+        said = (await self._http.get(f"{self.url}/metrics")).text
+        found = re.search(r'^vllm:cache_config_info{.*\bblock_size="(\d+)"', said, re.MULTILINE)
+        assert found, "no vllm:cache_config_info"
+        return int(found[1])
 
     async def _pass_on(self, request: Request) -> Response:
         headers = {name: value for name, value in request.headers.items() if name not in _HOP_BY_HOP}
