@@ -63,9 +63,7 @@ class _Evaluation:
     async def run(self) -> int:
         """Ask what is left and print the report, whatever happened. Cancelled, it does so too."""
         options = self._options
-        client = Client(
-            options.base_url, options.api_key, timeout=options.timeout, connections=options.concurrency
-        )  # fmt: skip
+        client = Client(options.base_url, options.api_key, timeout=options.timeout, connections=options.concurrency)
         async with client:
             settings = Settings(
                 model=options.model or await client.model(), mode=options.mode, max_tokens=options.max_tokens

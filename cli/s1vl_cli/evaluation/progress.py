@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
 
@@ -57,11 +58,14 @@ class Reading:
     """Progress of the first pass over the data set. Use it as a context manager and call it with numbers of bytes."""
 
     def __init__(self, screen: Console, path: Path) -> None:
+        self._screen = screen
+        self._path = path
+        self._size = path.stat().st_size if path.is_file() else None
         self._progress = Progress(
             TextColumn("Reading {task.description}"), BarColumn(), DownloadColumn(),
             console=screen, transient=True, disable=not screen.is_terminal,
         )  # fmt: skip
-        self._task = self._progress.add_task(escape(path.name), total=path.stat().st_size if path.is_file() else None)
+        self._task = self._progress.add_task(escape(path.name), total=self._size)
 
     def __call__(self, size: int) -> None:
         """So many bytes more were read."""
@@ -69,6 +73,8 @@ class Reading:
 
     def __enter__(self) -> Self:
         self._progress.start()
+        if not self._screen.is_terminal and self._size:
+            self._screen.print(f"  ... reading {escape(self._path.name)} ({decimal(self._size)})")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -94,7 +100,7 @@ class Asking:
         self._started = self._shown = time.monotonic()
         self._bar = Progress(
             BarColumn(), TextColumn("{task.description}"), console=screen, disable=not screen.is_terminal
-        )  # fmt: skip
+        )
         self._task: TaskID = self._bar.add_task(self._line(), total=self._total, completed=self._before)
 
     def __call__(self, record: Answered | Failed) -> None:

@@ -67,6 +67,7 @@ async def test_thinking_with_images(world: World, tmp_path: Path) -> None:
     assert report["means"]["turns"] == 2
     assert report["means"]["prompt_tokens"] == 2 * world.engine.prompt_tokens
     assert report["stop_reasons"] == {"answer": 8}
+    assert re.search(r"reading hr\.tsv \([\d,]+ bytes\)|reading hr\.tsv \(\d+\.\d kB\)", outcome.err)
     assert "asking 8 of 8 questions" in outcome.err
     assert "8/8" in outcome.err
     assert len(world.engine.requests) == 16
