@@ -6,7 +6,6 @@ import asyncio
 import io
 import json
 import socket
-import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -50,14 +49,9 @@ class _Attempt:
 
 
 class Connections:
-    """A pool of connections that can be replaced while some are in use: those end in peace.
+    """A pool of connections that can be replaced while some are in use: those end in peace."""
 
-    Args:
-        tls: For https; shared, as it takes 30 ms to make.
-    """
-
-    def __init__(self, tls: ssl.SSLContext) -> None:
-        self._tls = tls
+    def __init__(self) -> None:
         self._pool: _Pool | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -128,9 +122,7 @@ class Connections:
         traces = aiohttp.TraceConfig()
         traces.on_connection_create_start.append(_connecting)
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=_CONNECTIONS, keepalive_timeout=IDLE_SECONDS, ssl=self._tls, socket_factory=_socket
-            ),
+            connector=aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=IDLE_SECONDS, socket_factory=_socket),
             cookie_jar=aiohttp.DummyCookieJar(),
             trace_configs=[traces],
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -39,7 +38,7 @@ class Pod:
         unhealthy: Why the last health check failed, "" if it did not, None before the first.
     """
 
-    def __init__(self, url: str, tls: ssl.SSLContext) -> None:
+    def __init__(self, url: str) -> None:
         self.url = url
         self.address = urlsplit(url).netloc
         self.listed = True
@@ -50,12 +49,13 @@ class Pod:
         self.facts = UNKNOWN
         self.takes_uuids = True
         self.unhealthy: str | None = None
-        self._connections = Connections(tls)
+        self._connections = Connections()
         self._version_asked = False
         self._failures = 0
         self._avoided_until = 0.0
         self._reason = ""
         self._leaving = False
+        self._unreachable = False
 
     @property
     def avoided(self) -> str:
@@ -65,7 +65,7 @@ class Pod:
     @property
     def leaving(self) -> bool:
         """It shuts down or does not answer at all: the jobs that it has should go elsewhere too."""
-        return self._leaving and time.monotonic() < self._avoided_until
+        return self._unreachable or (self._leaving and time.monotonic() < self._avoided_until)
 
     def describe(self) -> dict[str, Any]:
         """Its entry in `GET /internal/tenants`."""
@@ -94,7 +94,7 @@ class Pod:
         self.requests += 1
         try:
             async with self._connections.post(f"{self.url}{path}", body) as answer:
-                self._failures, self._avoided_until = 0, 0.0
+                self._failures, self._avoided_until, self._unreachable = 0, 0.0, False
                 yield answer
         except TryAgainError as failure:
             if failure.cause == Cause.REFUSED:
@@ -107,6 +107,7 @@ class Pod:
 
     async def probe(self) -> None:
         """Ask for its health, and for its version where that is not known. Failures are noted, not raised."""
+        unreachable = False
         try:
             status, _ = await self._connections.get(f"{self.url}/health")
             problem = "" if status == HTTPStatus.OK else f"HTTP {status}"
@@ -114,8 +115,10 @@ class Pod:
                 self._learn((await self._connections.get(f"{self.url}/version"))[1])
         except (aiohttp.ClientError, TimeoutError) as error:
             problem = text_of(error)
-            if isinstance(error, aiohttp.ClientConnectorError):
+            if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+                unreachable = True
                 self._replaced()
+        self._unreachable = unreachable
         self.unhealthy = problem and f"{self.url}/health: {problem}"
 
     def back(self) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import random
 import socket
-import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -51,7 +50,6 @@ class EnginePods:
         self.metrics = metrics
         self._resolve = resolve
         self._draw = draw
-        self._tls = ssl.create_default_context()
         self._url = ""
         self._host = ""
         self._listed: list[Pod] = []
@@ -66,6 +64,7 @@ class EnginePods:
         if target != (self._url, self._host):
             self._url, self._host = target
             self._list([self._url])
+            self._wakes[0].set()
         if not self._tasks:
             steps = (self._find, self._probe)
             self._tasks = [
@@ -155,7 +154,7 @@ class EnginePods:
         self._wakes[1].set()
 
     def _new(self, url: str) -> Pod:
-        pod = Pod(url, self._tls)
+        pod = Pod(url)
         self.metrics.engine_requests.labels(pod.address).set_function(lambda: pod.requests)
         return pod
 

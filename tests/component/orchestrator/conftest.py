@@ -84,10 +84,17 @@ class World:
     config: dict[str, Any]
     engine: FakeEngine
     sandboxes: dict[str, FakeSandbox]
+    addresses: list[str] | OSError = field(default_factory=list)
+    """What `engine.podsHost` resolves to."""
     service: Service = field(default=None)  # type: ignore[assignment]
     url: str = ""
     management: str = ""
     http: httpx.AsyncClient = field(default=None)  # type: ignore[assignment]
+
+    async def resolve(self, _: str) -> list[str]:
+        if isinstance(self.addresses, OSError):
+            raise self.addresses
+        return self.addresses
 
     def folder(self, tenant: str = "chem") -> Path:
         return self.root / tenant
@@ -178,7 +185,8 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         }
         world = World(root, tmp_path / "config.yaml", config, engine, sandboxes)
         world.write_config()
-        world.service = Service(FileSource(world.config_file, secrets), times=TIMES, poll_seconds=0.05)
+        source = FileSource(world.config_file, secrets)
+        world.service = Service(source, times=TIMES, poll_seconds=0.05, resolve=world.resolve)
         await world.service.start()
         world.url = await stack.enter_async_context(served(create_app(world.service)))
         world.management = await stack.enter_async_context(served(create_management_app(world.service)))

@@ -35,11 +35,9 @@ def stop_all() -> None:
 
 
 @contextlib.asynccontextmanager
-async def served(app: Any, port: int = 0) -> AsyncIterator[str]:
-    """Serve an ASGI app on a free port; yields its URL."""
-    config = uvicorn.Config(
-        app, host="127.0.0.1", port=port, lifespan="off", log_config=None, timeout_graceful_shutdown=1
-    )
+async def served(app: Any, port: int = 0, host: str = "127.0.0.1") -> AsyncIterator[str]:
+    """Serve an ASGI app, on a free port unless told otherwise; yields its URL."""
+    config = uvicorn.Config(app, host=host, port=port, lifespan="off", log_config=None, timeout_graceful_shutdown=1)
     server = _Quiet(config)
     task = asyncio.create_task(server.serve())
     _running.append(server)
@@ -49,7 +47,7 @@ async def served(app: Any, port: int = 0) -> AsyncIterator[str]:
         await asyncio.sleep(0.01)
     bound = server.servers[0].sockets[0].getsockname()[1]
     try:
-        yield f"http://127.0.0.1:{bound}"
+        yield f"http://{host}:{bound}"
     finally:
         server.should_exit = True
         await task
@@ -82,6 +80,11 @@ class FakeEngine:
     prompt_tokens: int = 1000
     counts_while_streaming: bool = True
     known: set[str] = field(default_factory=set)
+    version: str = ""
+    version_asked: int = 0
+    draining: bool = False
+    hold: asyncio.Event | None = None
+    """Awaited behind the first piece of a turn."""
     unknown_picture: str = "Cache miss for image at index 0 but data is not provided."
 
     def app(self) -> FastAPI:
@@ -91,10 +94,18 @@ class FakeEngine:
         async def health() -> JSONResponse:
             return JSONResponse(None)
 
+        @app.get("/version")
+        async def version() -> JSONResponse:
+            self.version_asked += 1
+            return JSONResponse({"version": self.version} if self.version else {}, 200 if self.version else 404)
+
         @app.post("/v1/chat/completions")
         async def chat(request: Request) -> Any:
             body = await request.json()
             self.requests.append(body)
+            if self.draining:
+                error = {"message": "cannot schedule new futures after shutdown", "type": "InternalServerError"}
+                return JSONResponse({"error": {**error, "param": None, "code": 500}}, 500)
             for part in _pictures(body["messages"]):
                 if part["image_url"] is None and part["uuid"] not in self.known:
                     error = {"message": self.unknown_picture, "type": "BadRequestError", "param": None, "code": 400}
@@ -162,7 +173,7 @@ class FakeEngine:
                 for at in range(0, len(channel), self.piece):
                     spoken += 1
                     yield delta(**{name: channel[at : at + self.piece]})
-                    await asyncio.sleep(0)
+                    await (self.hold.wait() if self.hold else asyncio.sleep(0))
             yield event(choices=[{"index": 0, "delta": {}, "finish_reason": self.finish, "stop_reason": None}])
             done = True
             yield event(usage={"prompt_tokens": self.prompt_tokens, "completion_tokens": spoken, "total_tokens": 0})
