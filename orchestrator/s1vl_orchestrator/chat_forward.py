@@ -39,6 +39,10 @@ def engine_body(
     messages = []
     for message, (_, parts) in zip(request.messages, prompt.messages, strict=True):
         entry = message.model_dump(exclude={"content"}, exclude_none=True)
+        # vLLM 0.16 to 0.19 read the new name alone, others the old one too.
+        thinking = message.reasoning if message.reasoning is not None else message.reasoning_content
+        if thinking is not None:
+            entry |= {"reasoning": thinking, "reasoning_content": thinking}
         content: Any = [
             shown[part.index].part if isinstance(part, Embedded) else {"type": "text", "text": part} for part in parts
         ]

@@ -93,7 +93,7 @@ async def test_plain_conversations_with_tools(world: World, client: AsyncOpenAI)
     sent = world.engine.requests[0]
     assert sent["messages"] == [
         *messages[:2],
-        {"role": "assistant", "content": None, "tool_calls": [call], "reasoning_content": "hm"},
+        {"role": "assistant", "content": None, "tool_calls": [call], "reasoning": "hm", "reasoning_content": "hm"},
         messages[3],
     ]
     assert (sent["tools"], sent["tool_choice"]) == (tools, "auto")

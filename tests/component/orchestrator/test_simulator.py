@@ -111,13 +111,14 @@ async def test_plain_reasoning(world: World, simulator: httpx.AsyncClient) -> No
 
 
 async def test_a_connection_that_is_cut(world: World, simulator: httpx.AsyncClient) -> None:
-    """Unseen, the turn is asked for again; what was shown ends in an error."""
+    """The turn is asked for again; those who saw its beginning are told that it begins anew."""
     await simulator.put("/sim/faults", json={"drop_after_tokens": 3, "next_texts": [final("red")] * 2})
     result = await world.answer(text(), image(png()))
     assert (result["answer"], result["turns"][0]["engine"]["attempts"]) == ("red", 2)
     await simulator.put("/sim/faults", json={"drop_after_tokens": 3, "next_texts": [final("red")] * 2})
     events = await all_events(world, text(), image(png()), stream=True)
-    assert (events[-1][0], events[-1][1]["error"]["code"]) == ("error", "engine_unavailable")
+    assert [data for name, data in events if name == "turn.start"] == [{"turn": 1}, {"turn": 1, "restart": True}]
+    assert events[-1][1]["answer"] == "red"
 
 
 async def test_a_client_that_hangs_up_frees_the_engine(world: World, simulator: httpx.AsyncClient) -> None:

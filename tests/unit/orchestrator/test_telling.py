@@ -57,3 +57,30 @@ def test_thinking_ends_before_the_answer_begins() -> None:
     teller.next_turn()
     teller.hear([Thinking("look at /mnt"), Answering("red")])
     assert [event.data.get("text") for event in events] == [None, "look at ", "/mnt", "red"]
+
+
+def test_a_turn_that_breaks_off_begins_anew_until_it_answers() -> None:
+    events: list[Event] = []
+    teller = Teller(events.append, PATHS)
+    teller.next_turn()
+    assert teller.take_back()  # Nothing was told yet.
+    teller.next_turn()
+    teller.hear([])
+    teller.hear([Thinking("look at /mnt")])
+    assert teller.take_back()
+    teller.hear([])
+    teller.hear([Thinking("again")])
+    assert teller.take_back()
+    assert not teller.take_back()
+    teller.next_turn()
+    teller.hear([])
+    teller.hear([Answering("red")])
+    assert not teller.take_back()
+    assert [event.data for event in events] == [
+        {"turn": 2},
+        {"turn": 2, "text": "look at "},
+        {"turn": 2, "restart": True},
+        {"turn": 2, "text": "again"},
+        {"turn": 3},
+        {"turn": 3, "text": "red"},
+    ]
