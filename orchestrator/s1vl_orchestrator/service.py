@@ -141,25 +141,23 @@ class Service:
     def authenticate(self, authorization: str | None, api_key: str | None) -> Tenant:
         """The tenant of a request: by `X-API-Key` or `Authorization: Bearer`, or the anonymous one without any key.
 
+        With both, both must be right and of the same tenant: what a proxy has checked must not be another one's.
+
         Raises:
             ApiError: `unauthorized`, or `not_configured` while there is no configuration.
         """
         if self.snapshot is None:
             raise ApiError(ErrorCode.NOT_CONFIGURED, f"Not configured: {self.config_problem}.", retry_after=5)
         scheme, _, bearer = (authorization or "").partition(" ")
-        key = api_key or (bearer.strip() if scheme.lower() == "bearer" else "")
-        name: str | None
-        if key:
-            name = self._keys.tenant(key)
-            if name is None and key == NO_KEY:
-                name = self.snapshot.config.anonymous_tenant or None
-        elif authorization:
-            name = None  # Some other scheme: meant as a credential, and not one.
-        else:
-            name = self.snapshot.config.anonymous_tenant or None
+        keys = [key for key in (api_key, bearer.strip() if scheme.lower() == "bearer" else "") if key]
+        names = {self._keys.tenant(key) for key in keys if key != NO_KEY}
+        # Some other scheme is meant as a credential, and is none.
+        if not names and (keys or not authorization):
+            names = {self.snapshot.config.anonymous_tenant}
+        name = names.pop() if len(names) == 1 else None
         tenant = self.tenants.get(name) if name else None
         if tenant is None:
-            problem = "The API key is not valid." if key or authorization else "An API key is required."
+            problem = "The API key is not valid." if keys or authorization else "An API key is required."
             raise ApiError(ErrorCode.UNAUTHORIZED, f"{problem} Send Authorization: Bearer KEY or X-API-Key: KEY.")
         return tenant
 

@@ -160,7 +160,7 @@ async def models(request: Request) -> JSONResponse:
     openapi_extra={"security": KEY_OPTIONAL},
     responses={
         200: answer("The model.", ModelFacts),
-        **errors(*_MODELS_ERRORS, ErrorCode.MODEL_NOT_FOUND, openai=True),
+        **errors(*_MODELS_ERRORS, ErrorCode.MODEL_NOT_FOUND, ErrorCode.NOT_FOUND, openai=True),
     },
 )
 async def model(name: str, request: Request) -> JSONResponse:

@@ -33,11 +33,24 @@ class PodState(BaseModel):
     reason: str
 
 
+class EnginePodState(BaseModel):
+    """One pod: the requests at it, the jobs that stay with it, and why it is left alone for the moment."""
+
+    address: str
+    version: str
+    requests: int
+    seats: int
+    listed: bool
+    avoided: bool
+    reason: str
+
+
 class EngineState(BaseModel):
-    """Whether the engine answers, and why not."""
+    """Whether the engine answers, why not, and its pods."""
 
     ready: bool
     message: str
+    pods: list[EnginePodState]
     pods: list[PodState]
 
 
@@ -87,7 +100,7 @@ class ProtocolVerdict(BaseModel):
 
 
 MODELS: tuple[type[BaseModel], ...] = (State, Rechecked, ProtocolVerdict)
-_PROTOCOL = {"requestBody": {"required": True, "content": {"text/plain": {"schema": {"type": "string"}}}}}
+_PROTOCOL = {"requestBody": {"required": False, "content": {"text/plain": {"schema": {"type": "string"}}}}}
 
 
 @router.get(

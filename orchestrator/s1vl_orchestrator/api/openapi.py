@@ -15,7 +15,7 @@ from s1vl_orchestrator.errors import ApiError, ErrorCode
 _REF = "#/components/schemas/{model}"
 
 ELSEWHERE = frozenset({ErrorCode.NOT_FOUND, ErrorCode.METHOD_NOT_ALLOWED})
-"""Errors where there is no such endpoint: they belong to none."""
+"""Errors where there is no such endpoint: of those that are there, only a name in the path can lead to one."""
 EMBEDDED = {
     "type": "image_url",
     "image_url": {
