@@ -81,7 +81,11 @@ CATALOGUE: dict[ErrorCode, tuple[int, str]] = {
         503,
         "The tenant's sandbox does not see the same files as the orchestrator, so no job may run. See `Retry-After`.",
     ),
-    ErrorCode.SHUTTING_DOWN: (503, "This instance is draining; ask again and another one answers. See `Retry-After`."),
+    ErrorCode.SHUTTING_DOWN: (
+        503,
+        "This instance is draining, or had to end before there was an answer; ask again and another one answers. "
+        "See `Retry-After`.",
+    ),
     ErrorCode.DEADLINE_EXCEEDED: (504, "The deadline passed before the model said anything at all."),
 }
 

@@ -33,24 +33,11 @@ class PodState(BaseModel):
     reason: str
 
 
-class EnginePodState(BaseModel):
-    """One pod: the requests at it, the jobs that stay with it, and why it is left alone for the moment."""
-
-    address: str
-    version: str
-    requests: int
-    seats: int
-    listed: bool
-    avoided: bool
-    reason: str
-
-
 class EngineState(BaseModel):
     """Whether the engine answers, why not, and its pods."""
 
     ready: bool
     message: str
-    pods: list[EnginePodState]
     pods: list[PodState]
 
 
