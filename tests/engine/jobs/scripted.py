@@ -38,6 +38,7 @@ class Step:
             their uuid alone get names that this one does not know.
         before: Runs once before the request goes out.
         within: Runs once when the engine has said something of the turn.
+        refused: Runs once when the engine did not take the request.
     """
 
     text: str | Callable[[Messages], str]
@@ -45,6 +46,7 @@ class Step:
     stranger: bool = False
     before: Callable[[], Any] | None = None
     within: Callable[[], Any] | None = None
+    refused: Callable[[], Any] | None = None
 
 
 @dataclass
@@ -186,6 +188,15 @@ class ScriptedEngine:
         if step.before:
             before, step.before = step.before, None
             await _call(before)
+        response = await self._forward(sent, step, exchange)
+        if exchange.status == 200:
+            self.script.remove(step)
+        elif step.refused:
+            refused, step.refused = step.refused, None
+            await _call(refused)
+        return response
+
+    async def _forward(self, sent: dict[str, Any], step: Step, exchange: Exchange) -> Response:
         text = step.text if isinstance(step.text, str) else step.text(sent["messages"])
         body = {**sent, **scripted(text)}
         if step.stranger:
@@ -203,7 +214,6 @@ class ScriptedEngine:
             content = await answer.aread()
             exchange.error = str(json.loads(content)["error"]["message"])
             return Response(content, answer.status_code, media_type=kind)
-        self.script.remove(step)
         if self.tokenizing:
             exchange.prompt = (await self.tokenize(model=sent["model"], messages=sent["messages"]))["tokens"]
         return StreamingResponse(_relay(answer, exchange, step), media_type=kind)
