@@ -139,3 +139,12 @@ async def test_an_answer_that_was_not_reached(world: World, client: AsyncOpenAI)
     answer: Any = await client.chat.completions.create(model=MODEL, messages=user(), extra_body={"deadline_seconds": 1})
     assert (answer.choices[0].message.content, answer.choices[0].finish_reason) == ("", "length")
     assert answer.thinking_with_images["stop_reason"] == "deadline"
+
+
+async def test_a_turn_that_breaks_off_while_thinking_is_said_again(world: World, client: AsyncOpenAI) -> None:
+    world.engine.script = [Fail(-2), final("red")]
+    stream = await client.chat.completions.create(model=MODEL, messages=user(), stream=True)
+    deltas: list[Any] = [choice.delta async for chunk in stream for choice in chunk.choices]
+    assert "".join(delta.content or "" for delta in deltas) == "red"
+    thinking = "".join(getattr(delta, "reasoning", None) or "" for delta in deltas)
+    assert thinking.strip() == "I am thinking\n\nNow I know."
