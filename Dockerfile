@@ -44,7 +44,8 @@ FROM base AS control
 COPY requirements/control.lock /src/
 RUN $PIP -r /src/control.lock && $COMPILE
 COPY --from=metadata /out/ $SITE/
-COPY --from=metadata /bin-out/s1vl-operator /bin-out/s1vl-orchestrator /usr/local/bin/
+COPY --from=metadata /bin-out/s1vl /bin-out/s1vl-operator /bin-out/s1vl-orchestrator /usr/local/bin/
+COPY cli/s1vl_cli $SITE/s1vl_cli
 COPY operator/s1vl_operator $SITE/s1vl_operator
 COPY orchestrator/s1vl_orchestrator $SITE/s1vl_orchestrator
 RUN $COMPILE

@@ -5,7 +5,7 @@ PY := .s1vl/venv/bin/python
 PYTEST := $(PY) -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-component test-api test-e2e bench lint format generate lock images cluster-up cluster-down cluster-status clean setup setup-cluster
+.PHONY: help demo test test-unit test-component test-api test-e2e test-vllm bench lint format generate lock images cluster-up cluster-down cluster-status clean setup setup-cluster
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -34,6 +34,10 @@ test-api: setup-cluster ## Against a real kube-apiserver and etcd
 test-e2e: setup-cluster ## Against a whole cluster (CLUSTER=local|current|kind)
 	@S1VL_CLUSTER=$(CLUSTER) $(PYTEST) tests/e2e
 
+test-vllm: setup ## The engine's contract and whole jobs on a real vLLM, CPU build, tiny model (first time: minutes, 6 GiB)
+	@$(PY) -m hack.vllm install
+	@S1VL_TEST_ENGINE=vllm $(PYTEST) tests/engine
+
 bench: setup ## Measure; one JSON object a line (PARTS="sandbox")
 	@$(PY) -m bench $(PARTS)
 
@@ -55,7 +59,7 @@ LOCK := .s1vl/venv/bin/uv pip compile -q --generate-hashes --no-emit-index-url -
 lock: setup ## Pin the dependencies anew
 	@.s1vl/venv/bin/pip -q install uv
 	@$(LOCK) pyproject.toml --upgrade --extra dev -o requirements/dev.lock
-	@$(LOCK) pyproject.toml --extra operator --extra orchestrator -c requirements/dev.lock -o requirements/control.lock
+	@$(LOCK) pyproject.toml --extra cli --extra operator --extra orchestrator -c requirements/dev.lock -o requirements/control.lock
 	@$(LOCK) pyproject.toml --extra sandbox -c requirements/dev.lock -o requirements/sandbox.lock
 	@$(LOCK) requirements/vllm.in --upgrade --override requirements/vllm.override -o requirements/vllm.lock
 

@@ -56,8 +56,12 @@ CATALOGUE = (
     Image(
         "s1vl",
         "control.lock",
-        (("operator", "s1vl_operator"), ("orchestrator", "s1vl_orchestrator")),
-        {"s1vl-operator": "s1vl_operator.__main__", "s1vl-orchestrator": "s1vl_orchestrator.__main__"},
+        (("cli", "s1vl_cli"), ("operator", "s1vl_operator"), ("orchestrator", "s1vl_orchestrator")),
+        {
+            "s1vl": "s1vl_cli.__main__",
+            "s1vl-operator": "s1vl_operator.__main__",
+            "s1vl-orchestrator": "s1vl_orchestrator.__main__",
+        },
         ("s1vl-operator",),
     ),
     Image(
