@@ -12,6 +12,8 @@ from s1vl_orchestrator.forms import FormError, read_yaml
 from s1vl_orchestrator.paths import TenantPaths
 from s1vl_orchestrator.protocol.profile import load_profile
 
+MAX_DEADLINE_SECONDS = 3600
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be used; the message names every field at fault."""
@@ -98,7 +100,7 @@ class Limits(_Model):
     """What holds for every job; a request may ask for less."""
 
     max_turns: int = Field(default=8, ge=1, le=64)
-    deadline_seconds: float = Field(default=270, gt=0, le=3600)
+    deadline_seconds: float = Field(default=270, gt=0, le=MAX_DEADLINE_SECONDS)
 
 
 class TenantLimits(_Model):

@@ -12,7 +12,6 @@ import hashlib
 import itertools
 import os
 import secrets
-import shutil
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from s1vl_orchestrator.paths import Relative
+from s1vl_orchestrator.removal import removal
 
 DIRECTORY_MODE = 0o770
 FILE_MODE = 0o660
@@ -30,6 +30,7 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.ENXIO, errno.ENAMETOOLONG}
 _CHUNK_BYTES = 256 * 1024
+_MOST_REMOVED = 1_000_000
 _DEEPEST = 32
 """Folders below a job's that are looked into; each costs a descriptor while it is."""
 
@@ -214,11 +215,31 @@ def remove_tree(folder: Path, path: Relative) -> None:
     Raises:
         OSError: If the volume refuses.
     """
+    with contextlib.suppress(FileNotFoundError), _parent(folder, path) as parent:
+        for count, _ in enumerate(removal(parent, path.name)):
+            if count == _MOST_REMOVED:
+                raise OSError(errno.ENOTEMPTY, f"more than {_MOST_REMOVED} entries", path.name)
+
+
+@contextlib.contextmanager
+def directory(folder: Path, path: Relative) -> Iterator[int]:
+    """A descriptor of a directory below `folder`; no component of `path` may be a symlink.
+
+    Raises:
+        OSError: If there is none.
+    """
+    with _parent(folder, path) as parent, directory_in(parent, path.name) as fd:
+        yield fd
+
+
+@contextlib.contextmanager
+def directory_in(parent: int, name: str) -> Iterator[int]:
+    """A descriptor of a directory in an open one. Raises OSError if there is none, or a symlink in its place."""
+    fd = os.open(name, _DIRECTORY, dir_fd=parent)
     try:
-        with _parent(folder, path) as parent:
-            shutil.rmtree(path.name, dir_fd=parent)
-    except FileNotFoundError:
-        return
+        yield fd
+    finally:
+        os.close(fd)
 
 
 @contextlib.contextmanager

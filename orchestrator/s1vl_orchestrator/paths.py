@@ -16,6 +16,8 @@ Relative = PurePosixPath
 """A path below the tenant's folder: no leading slash, no `.` or `..` components."""
 
 JOBS = Relative(".s1vl/jobs")
+DONE = "done"
+"""A file in a job's folder that says that the job is over."""
 CANARY = Relative(".s1vl/canary")
 ENGINE_COPIES = Relative(".s1vl/engine")
 """Below the *volume's* root, not a tenant's folder: no sandbox mounts it (unless its tenant owns the whole volume).

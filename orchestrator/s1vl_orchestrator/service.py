@@ -10,15 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from s1vl_orchestrator import files
 from s1vl_orchestrator.admission import KeyRing
-from s1vl_orchestrator.config import Config, ConfigError
+from s1vl_orchestrator.config import ConfigError
 from s1vl_orchestrator.engine import EngineClient
 from s1vl_orchestrator.engine_pods import EnginePods, Resolve, resolve_host
 from s1vl_orchestrator.errors import ApiError, ErrorCode
 from s1vl_orchestrator.images import Workers
 from s1vl_orchestrator.jobs import Place, Tools
-from s1vl_orchestrator.paths import ENGINE_COPIES
+from s1vl_orchestrator.retention import Retention
 from s1vl_orchestrator.sandbox import SandboxClient, sandbox_connections
 from s1vl_orchestrator.sandbox_sessions import Sweeper
 from s1vl_orchestrator.sources import POLL_SECONDS, POLLS_PER_SECRET, Snapshot, Source, SourceError, read_snapshot
@@ -33,8 +32,6 @@ NO_KEY = "EMPTY"
 """What the model card and vLLM's users give to OpenAI's client, which insists on a key, when there is none."""
 STOP_SECONDS = 5.0
 """How long a request that is ended may tidy up."""
-STALE_COPIES_SECONDS = 2 * 3600
-"""Jobs end long before; what is older belongs to an instance that was killed."""
 
 
 class Service:
@@ -78,6 +75,7 @@ class Service:
         self._serving: set[Callable[[], None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._retention = Retention(self.metrics)
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -88,7 +86,7 @@ class Service:
     async def start(self) -> None:
         """Read the configuration once and begin to follow it. What is wrong with it is reported, not raised."""
         await self._reload()
-        self._tasks = [asyncio.create_task(self._follow_config())]
+        self._tasks = [asyncio.create_task(self._follow_config()), asyncio.create_task(self._retention.run())]
 
     async def close(self) -> None:
         """Stop everything and close connections; sessions that are left are deleted where that is possible."""
@@ -103,6 +101,7 @@ class Service:
         self.workers.close()
         self._canary_workers.close()
         self.serving_workers.close()
+        self._retention.close()
 
     @property
     def active(self) -> int:
@@ -237,21 +236,4 @@ class Service:
         self.tenants, self.snapshot = current, snapshot
         for tenant in gone:
             await tenant.close()
-        await self.workers.run(_remove_stale_copies, config)
-
-
-def _remove_stale_copies(config: Config) -> None:
-    folder = config.tenants[0] if config.tenants else None
-    if folder is None:
-        return
-    root = config.paths(folder).root
-    jobs: dict[str, int] = {}
-    for entry in files.list_files(root, ENGINE_COPIES):
-        job = entry.path.relative_to(ENGINE_COPIES).parts[0]
-        jobs[job] = max(jobs.get(job, 0), entry.stamp[0])
-    for job, changed in jobs.items():
-        if time.time() - changed / 1e9 > STALE_COPIES_SECONDS:
-            try:
-                files.remove_tree(root, ENGINE_COPIES / job)
-            except OSError as error:
-                log.warning("cannot remove %s: %s", ENGINE_COPIES / job, error)
+        self._retention.follow(config)

@@ -71,6 +71,24 @@ class Metrics:
             ["tenant"],
             registry=self.registry,
         )
+        self.retention_removed_jobs = Counter(
+            "s1vl_retention_removed_jobs", "Jobs' folders that were removed.", ["tenant"], registry=self.registry
+        )
+        self.retention_removed_bytes = Counter(
+            "s1vl_retention_removed_bytes", "What they took on the volume.", ["tenant"], registry=self.registry
+        )
+        self.retention_kept_bytes = Gauge(
+            "s1vl_retention_kept_bytes",
+            "What all jobs' folders of a tenant took on the volume when they were last counted.",
+            ["tenant"],
+            registry=self.registry,
+        )
+        self.retention_failures = Counter(
+            "s1vl_retention_failures",
+            "Jobs' folders that could not be removed or counted.",
+            ["tenant"],
+            registry=self.registry,
+        )
         self.config_errors = Counter("s1vl_config_errors", "Configurations refused.", registry=self.registry)
 
 

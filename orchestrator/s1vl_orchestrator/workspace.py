@@ -13,7 +13,7 @@ from s1vl_orchestrator import files
 from s1vl_orchestrator.conversation import ShownImage
 from s1vl_orchestrator.images import ModelCopy, Workers
 from s1vl_orchestrator.inputs import Input
-from s1vl_orchestrator.paths import ENGINE_COPIES, Relative, TenantPaths, job_folder, job_output
+from s1vl_orchestrator.paths import DONE, ENGINE_COPIES, Relative, TenantPaths, job_folder, job_output
 
 log = logging.getLogger(__name__)
 
@@ -115,9 +115,10 @@ class Workspace:
 
     def _close(self, keep: bool) -> None:
         for root, path, wanted in ((self.paths.root, self._copies, False), (self.paths.folder, self.folder, keep)):
-            if wanted and files.list_files(self.paths.folder, self.output):
-                continue
             try:
-                files.remove_tree(root, path)
+                if wanted and files.list_files(self.paths.folder, self.output):
+                    files.write(root, path / DONE, b"")
+                else:
+                    files.remove_tree(root, path)
             except OSError:
-                log.exception("cannot remove %s", path)
+                log.exception("cannot tidy up %s", path)
