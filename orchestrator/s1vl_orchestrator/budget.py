@@ -20,8 +20,8 @@ ANSWER_SECONDS = 45.0
 """Time kept back for the final answer; of a short deadline at most `ANSWER_SHARE`."""
 ANSWER_SHARE = 0.3
 
-MESSAGE_TOKENS = 8
-"""Upper bound of what the chat template adds around one message."""
+MESSAGE_TOKENS = 10
+"""Upper bound of what the chat template adds around one message: 5 tokens, and 9 around a tool's result."""
 
 
 class AspectTooExtremeError(ValueError):

@@ -21,6 +21,12 @@ THOUGHT = (
     "picture: x = {x}, y = {y} px from the upper left corner, 256 px wide and 256 px high. If it is the one that I "
     "look for, I can answer; if not, I go on with the one after it, row by row, until I have seen all of them."
 )
+CAPTION = "\n".join(
+    f"Panel {letter} shows the same sample after heating for {hours} hours. Each square is one field of the grid, "
+    "coloured by the mean of three measurements; the legend on the right gives the scale, and the bar is 20 micrometres long."
+    for hours, letter in enumerate("ABCDEFGHIJKLMNOPQRST", 1)
+)
+"""Of the figure: what a question about one comes with, some 900 tokens of the real model."""
 GOAL = 0.85
 """The part of all prompt tokens after the first turn that the engine should find in its prefix cache."""
 QUERIES, HITS = "vllm:prefix_cache_queries_total", "vllm:prefix_cache_hits_total"
@@ -30,13 +36,13 @@ def thought(number: int) -> str:
     return THOUGHT.format(n=number + 2, x=256 * (number % 4), y=256 * (number // 4))
 
 
-def four_turns(profile: Profile) -> list[str]:
-    """Some 150 tokens of thinking and 100 of code each, once with the code in the thinking."""
+def four_turns(profile: Profile, *thoughts: str) -> list[str]:
+    """Some 100 tokens of code each, once in the thinking."""
     return [
-        code(profile, crop(profile, 1), thought(1)),
-        code_in_thinking(profile, crop(profile, 2), thought(2)),
-        code(profile, crop(profile, 3), thought(3)),
-        final(profile, "The third one.", thought(4)),
+        code(profile, crop(profile, 1), thoughts[0]),
+        code_in_thinking(profile, crop(profile, 2), thoughts[1]),
+        code(profile, crop(profile, 3), thoughts[2]),
+        final(profile, "The third one.", thoughts[3]),
     ]
 
 
@@ -49,7 +55,7 @@ async def test_prompts_only_grow_and_are_not_underestimated(
     monkeypatch.setattr(Conversation, "add_turn", lambda self, *said, **_: add_turn(self, *said))
     profile = await world.configure(name)
     world.proxy.tokenizing = True
-    world.proxy.say(*four_turns(profile))
+    world.proxy.say(*four_turns(profile, *map(thought, range(1, 5))))
     result = await world.answer(QUESTION, image_path_list=[world.put("x.png", picture())])
     assert (result["stop_reason"], len(result["turns"])) == ("answer", 4), result
     exchanges = world.proxy.exchanges
@@ -119,9 +125,9 @@ async def test_the_engine_finds_the_prompt_before_in_its_cache(
             pass
         readings.append(now)
 
-    first, *others = four_turns(profile)
+    first, *others = four_turns(profile, *["I cut out the next square and look at its colour."] * 4)
     world.proxy.say(first, *(Step(turn, before=read) for turn in others))
-    await world.answer(QUESTION, image_path_list=[world.put("x.png", picture())])
+    await world.answer(f"{CAPTION}\n\n{QUESTION}", image_path_list=[world.put("x.png", picture())])
     await read()
     exchanges = world.proxy.exchanges
     prompts = [exchange.usage["prompt_tokens"] for exchange in exchanges]
