@@ -21,6 +21,7 @@ from hack.engine_sim.state import Simulator
 from hack.engine_sim.tokens import SPECIAL, split_text
 
 GUARDED = "/v1"  # what --api-key protects; everything else stays open, as in vLLM
+UNCOUNTED = ("/metrics", "/health", "/load", "/ping", "/version", "/server_info")
 CLIENT_GONE = 499
 _PAD_ID = SPECIAL.index("<|image_pad|>")
 
@@ -46,18 +47,22 @@ async def _on_api_error(_: Request, error: Exception) -> Response:
 async def _on_invalid(_: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
-    found = error.errors()
-    lines = "\n".join(f"  {item['loc']}: {item['msg']} ({item['type']})" for item in found)
-    message = f"{len(found)} validation error{'s' if len(found) > 1 else ''}:\n{lines}"
-    return JSONResponse(errors.ApiError(message, kind="Bad Request").body(), 400)
+    found = [_problem(item) for item in error.errors()]
+    message = f"{len(found)} validation error{'s' if len(found) > 1 else ''}:\n" + "\n".join(f"  {it}" for it in found)
+    return JSONResponse(errors.ApiError(message, kind="Bad Request", param=found[0]["loc"]).body(), 400)
+
+
+def _problem(item: dict[str, Any]) -> dict[str, Any]:
+    """Return what vLLM says of one error of a body."""
+    value = item["input"]
+    shown = f"<{type(value).__name__} of {len(value)} items>" if isinstance(value, dict | list) else str(value)
+    said = {"type": item["type"], "loc": ".".join(map(str, item["loc"])), "msg": item["msg"], "input": shown}
+    return said | ({"ctx": item["ctx"]} if "ctx" in item else {})
 
 
 async def _on_crash(_: Request, error: Exception) -> Response:
     """Answer an unforeseen error. The server then closes the connection without having said so, as vLLM's does."""
-    message = (
-        f"[Errno {error.errno}] {error.strerror}: '<path>'" if isinstance(error, FileNotFoundError) else str(error)
-    )
-    return JSONResponse(errors.internal(message).body(), 500)
+    return JSONResponse(errors.internal(str(error)).body(), 500)
 
 
 def _add_inference(app: FastAPI, sim: Simulator) -> None:
@@ -86,13 +91,20 @@ def _add_inference(app: FastAPI, sim: Simulator) -> None:
         if body.model is not None and body.model not in sim.options.served_names:
             raise errors.unknown_model(body.model, sim.options.served_names)
         if body.messages is not None:
-            tokens = (await chat.read_prompt(body.messages, sim))[1]
+            tokens = (await chat.read_prompt(_as_tokenize_reads(body.messages, sim), sim))[1]
         else:
             tokens = [token.id for token in split_text(body.prompt or "")]
         shown = [token if token >= 0 else _PAD_ID for token in tokens]
         return {
             "count": len(shown), "max_model_len": sim.options.max_model_len, "tokens": shown, "token_strs": None
         }  # fmt: skip
+
+
+def _as_tokenize_reads(messages: list[dict[str, Any]], sim: Simulator) -> list[dict[str, Any]]:
+    """Drop what only the chat endpoint understands: since the field was renamed, its old name."""
+    if sim.behaviour.field_reasoning_content:
+        return messages
+    return [{key: value for key, value in message.items() if key != "reasoning_content"} for message in messages]
 
 
 async def _nothing_then_cut() -> AsyncIterator[bytes]:
@@ -169,7 +181,7 @@ class _Edge:
             return
 
         async def counted(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] == "http.response.start" and scope["path"] not in UNCOUNTED:
                 handler = scope["path"] if scope["path"] in self._paths else "none"
                 group = f"{message['status'] // 100}xx"
                 self._sim.metrics.http_requests.labels(scope["method"], group, handler).inc()

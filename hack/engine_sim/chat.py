@@ -46,10 +46,12 @@ class Job:
     created: int
 
 
-def plan_output(text: str, stops: list[str], *, include: bool, limit: int) -> Plan:
-    """Cut a text at its first stop string or at `limit` tokens, whichever comes first."""
+def plan_output(text: str, stops: list[str], *, include: bool, limit: int, endless: bool = False) -> Plan:
+    """Cut a text at its first stop string or at `limit` tokens, whichever comes first; `endless` says it again."""
     scanner = StopScanner(stops, include=include)
     tokens = [*split_text(text), END_OF_TURN]
+    if endless:
+        tokens *= -(-limit // len(tokens)) + 1
     for count, token in enumerate(tokens[:limit], start=1):
         scanner.feed(token.text)
         if scanner.stop:
@@ -123,7 +125,13 @@ async def accept(request: ChatRequest, seen: Seen, sim: Simulator) -> Job:
     limit = output_limit(request.limit, len(tokens), sim)
     speech = _speech(forced, conversation, sim)
     seen.scenario, seen.state = speech.scenario, speech.state
-    plan = plan_output(speech.text, request.stops, include=request.include_stop_str_in_output, limit=limit)
+    plan = plan_output(
+        speech.text,
+        request.stops,
+        include=request.include_stop_str_in_output,
+        limit=limit,
+        endless=request.ignore_eos and forced is None,
+    )
     generation = sim.engine.submit(
         tokens, plan.tokens, reason=plan.finish_reason, salt=request.cache_salt, delay=speech.token_delay
     )

@@ -228,7 +228,9 @@ class Engine:
             self._waiting.remove(generation)
         else:
             return
-        self._metrics.finished["error" if generation.error else "abort"].inc()
+        # A request whose client left is in none of vLLM's counts.
+        if generation.error:
+            self._metrics.finished["error"].inc()
         self._gauges()
 
     def _gauges(self) -> None:

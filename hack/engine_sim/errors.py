@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from typing import Any
+
+# vLLM's own patterns; what fits neither, such as /etc/hostname, is shown.
+_PATHS = (
+    re.compile(r"/(?:home|usr|opt|var|tmp|root|lib|mnt|srv)(?:/[\w.\-]+)+"),
+    re.compile(r"(?:/[\w\-]+)+/[\w\-]+\.\w+"),
+)
+
+
+def masked(message: str) -> str:
+    """Return an error's text with most paths of the server replaced by `<path>`, as vLLM does."""
+    for pattern in _PATHS:
+        message = pattern.sub("<path>", message)
+    return message
 
 
 class ApiError(Exception):
@@ -17,7 +31,7 @@ class ApiError(Exception):
 
     def __init__(self, message: str, *, status: int = 400, kind: str = "BadRequestError", param: str | None = None):
         super().__init__(message)
-        self.message = message
+        self.message = masked(message)
         self.status = status
         self.kind = kind
         self.param = param

@@ -74,7 +74,7 @@ def fetch(url: str, media_root: Path | None) -> bytes:
     """Return the bytes behind a `data:` or `file:` URL.
 
     Raises:
-        ApiError: 400 with vLLM's text; paths are masked as `<path>`.
+        ApiError: 400 with vLLM's text.
         FileNotFoundError: when the file is not there (vLLM lets this one through as a 500).
     """
     parts = urlsplit(url)
@@ -100,10 +100,10 @@ def _decode_data_url(path: str) -> bytes:
 def _read_file(path: str, media_root: Path | None) -> bytes:
     if media_root is None:
         raise ApiError("Cannot load local files without `--allowed-local-media-path`.")
-    resolved = Path(url2pathname(path)).resolve()
-    if media_root not in resolved.parents:
-        raise ApiError("The file path <path> must be a subpath of `--allowed-local-media-path <path>`.")
-    return resolved.read_bytes()
+    named = Path(url2pathname(path))
+    if media_root not in named.resolve().parents:
+        raise ApiError(f"The file path {named} must be a subpath of `--allowed-local-media-path {media_root}`.")
+    return named.read_bytes()
 
 
 def load(url: str, uuid: str | None, media_root: Path | None, cache: MediaCache) -> Item:

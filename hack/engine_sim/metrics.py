@@ -36,8 +36,11 @@ class Metrics:
             registry=self.registry,
         )
         cache.labels("0", str(BLOCK_TOKENS), str(CAPACITY_BLOCKS)).set(1)
-        self.sleep_state = self._gauge("engine_sleep_state", "Engine sleep state; awake = 1.")
-        self.sleep_state.set(1)
+        sleep = Gauge(
+            "vllm:engine_sleep_state", "Engine sleep state.", (*_LABELS, "sleep_state"), registry=self.registry
+        )
+        for state in ("awake", "weights_offloaded", "discard_all"):
+            sleep.labels(*self._names, state).set(state == "awake")
         self.prefix_queries = self._counter("prefix_cache_queries", "Prefix cache queries, in tokens.")
         self.prefix_hits = self._counter("prefix_cache_hits", "Prefix cache hits, in tokens.")
         self.mm_queries = self._counter("mm_cache_queries", "Multi-modal cache queries, in items.")
@@ -55,11 +58,11 @@ class Metrics:
         rejections = Counter(
             "vllm:admission_rejections",
             "Requests refused because the queue was full.",
-            (*_LABELS, "reason"),
+            ("model_name", "reason"),
             registry=self.registry,
         )
-        self.rejected_requests = rejections.labels(*self._names, "max_num_queued_reqs")
-        rejections.labels(*self._names, "max_num_queued_tokens")
+        self.rejected_requests = rejections.labels(model_name, "max_num_queued_reqs")
+        rejections.labels(model_name, "max_num_queued_tokens")
         self.iteration_tokens = self._histogram("iteration_tokens_total", "Tokens per engine step.", _ITERATION_BUCKETS)
         self.first_token_seconds = self._histogram("time_to_first_token_seconds", "Time to first token.")
         self.inter_token_seconds = self._histogram("inter_token_latency_seconds", "Time between tokens.")

@@ -34,6 +34,7 @@ class ChatRequest(BaseModel):
     max_completion_tokens: int | None = None
     stop: str | list[str] | None = None
     include_stop_str_in_output: bool = False
+    ignore_eos: bool = False
     include_reasoning: bool = True
     cache_salt: str | None = None
     structured_outputs: dict[str, Any] | None = None

@@ -56,7 +56,8 @@ def smart_resize(width: int, height: int) -> tuple[int, int]:
     if max(width, height) / min(width, height) > MAX_ASPECT:
         raise AspectError(f"absolute aspect ratio must be smaller than {MAX_ASPECT}, got {width}x{height}")
     side = PIXELS_PER_SIDE
-    new_width, new_height = max(side, round(width / side) * side), max(side, round(height / side) * side)
+    # A side of less than half a patch is 0 here, and its picture grows, however long the other side.
+    new_width, new_height = round(width / side) * side, round(height / side) * side
     if new_width * new_height > MAX_PIXELS:
         shrink = math.sqrt(width * height / MAX_PIXELS)
         new_width = max(side, math.floor(width / shrink / side) * side)

@@ -8,8 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from hack.vllm import scripted
-from tests.engine.conftest import TEXT, joined
+from tests.engine.conftest import TEXT
 
 QUESTION = {"role": "user", "content": "Which colour has the mark?"}
 THOUGHT = "I have to look at it more closely before I can say anything."
@@ -53,7 +52,6 @@ INLINE = assistant(f"<think>\n{THOUGHT}\n</think>\n\n{CALL}")
         pytest.param([INLINE, result("1")], False, id="another question"),
         pytest.param([assistant(CALL, reasoning=THOUGHT), result("1", "tool")], True, id="reasoning"),
         pytest.param([assistant(CALL, reasoning=THOUGHT), result("1")], False, id="reasoning, another question"),
-        pytest.param([assistant(CALL, reasoning_content=THOUGHT), result("1", "tool")], True, id="reasoning_content"),
         pytest.param([assistant(f"{THOUGHT}\n{CALL}"), result("1")], True, id="thinking that was not closed"),
     ],
 )
@@ -66,17 +64,24 @@ def test_thinking_is_kept_only_before_a_result(engine, history: list[Any], kept:
     assert (with_thought > engine.tokenize(messages=[QUESTION, *shorter])["count"]) == kept
 
 
-def test_the_next_turn_begins_with_this_turns_prompt_and_answer(engine, image) -> None:
-    """The one shape of history that appends only: thinking inline with its tags, then the result as a tool's."""
+def test_the_older_name_of_reasoning_is_read_but_not_counted_before(engine) -> None:
+    """The chat endpoint renames `reasoning_content`, `/tokenize` ignores it."""
+    new = [QUESTION, assistant(CALL, reasoning=THOUGHT), result("1", "tool")]
+    old = [QUESTION, assistant(CALL, reasoning_content=THOUGHT), result("1", "tool")]
+    without = engine.tokenize(messages=[QUESTION, assistant(CALL), result("1", "tool")])["count"]
+    used = [engine.chat(messages=messages).json()["usage"]["prompt_tokens"] for messages in (new, old)]
+    assert used == [engine.tokenize(messages=new)["count"]] * 2
+    assert engine.tokenize(messages=old)["count"] == without < used[0]
+
+
+def test_the_next_turns_prompt_begins_with_this_turns(engine, image) -> None:
+    """With thinking inline, then the result as a tool's."""
     first = [{"role": "user", "content": [TEXT, image(320, 320)]}]
     prompt = engine.tokenize(messages=first)["tokens"]
-    answer = engine.chat(messages=first, **scripted(f"{THOUGHT}\n</think>\n\n{CALL}"), max_tokens=400).json()
-    message = answer["choices"][0]["message"]
-    inline = f"<think>\n{message['reasoning']}</think>{message['content']}"
-    second = [*first, assistant(inline), {"role": "tool", "content": [{"type": "text", "text": "1"}, image(32, 32)]}]
-    longer = engine.tokenize(messages=second)["tokens"]
+    result_part = {"role": "tool", "content": [{"type": "text", "text": "1"}, image(32, 32)]}
+    longer = engine.tokenize(messages=[*first, INLINE, result_part])["tokens"]
     assert longer[: len(prompt)] == prompt
-    assert len(longer) > len(prompt) + answer["usage"]["completion_tokens"] + 64
+    assert len(longer) > len(prompt) + 64
 
 
 @pytest.mark.parametrize("salts", [("a", "a", "b"), (None, None, "b")], ids=["salted", "plain"])
@@ -91,15 +96,3 @@ def test_prefixes_are_found_again_only_under_the_same_salt(engine, salts: tuple[
     first, again, other = hits
     assert max(first, other) < 64
     assert used - 2 * 128 <= again < used
-
-
-def test_what_was_generated_is_found_again(engine) -> None:
-    """The next turn's prompt hits the blocks of this turn's answer, not only those of its prompt."""
-    words = "the answer is made of many words that are all cached " * 20
-    first = [{"role": "user", "content": f"{uuids.uuid4().hex} what is it?"}]
-    chunks = engine.stream(messages=first, **scripted(f"so\n</think>\n\n{words}"), max_tokens=2000)
-    inline = f"<think>\n{joined(chunks, 'reasoning')}</think>{joined(chunks, 'content')}"
-    before = engine.metric("vllm:prefix_cache_hits_total")
-    second = [*first, assistant(inline), result("1", "tool")]
-    used = engine.chat(messages=second).json()["usage"]["prompt_tokens"]
-    assert engine.metric("vllm:prefix_cache_hits_total") - before > used / 2

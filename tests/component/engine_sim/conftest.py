@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 VLLM = REPOSITORY / "hack" / "engine_sim" / "bin" / "vllm"
 MODEL = "ScienceOne-AI/S1-VL-32B"
 START_TIMEOUT = 60.0
-SERIES = re.compile(r"([a-zA-Z_:]+)(?:\{(.*)\})? (\S+)")
+SERIES = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)")
 LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 
