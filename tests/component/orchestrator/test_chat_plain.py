@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from openai import AsyncOpenAI
 
+from s1vl_orchestrator import plain
 from s1vl_orchestrator.errors import ErrorCode
 from tests.component.orchestrator.chatting import MODEL, PLAIN, check, post, user
 from tests.component.orchestrator.conftest import World, data_url, png, text
@@ -112,3 +114,16 @@ async def test_plain_requests_are_tried_again(world: World, step: Fail, stream: 
     response = await post(world, {**PLAIN, "stream": stream})
     assert response.status_code == 200
     assert "red" in response.text
+
+
+async def test_an_error_in_a_plain_stream_ends_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the first chunk the status is spent: the error is the last event, and there is no [DONE]."""
+    monkeypatch.setattr(plain, "PLAIN_SECONDS", 1.0)
+    world.put("x.png", png())
+    world.engine.script = [Fail(-1)]
+    response = await post(world, {**PLAIN, "stream": True})
+    assert response.status_code == 200
+    *chunks, last = [line for line in response.text.splitlines() if line.startswith("data: ")]
+    assert chunks
+    assert json.loads(last.removeprefix("data: "))["error"]["code"] == "deadline_exceeded"
+    world.assert_clean()
