@@ -23,7 +23,8 @@ THOUGHT = (
 )
 CAPTION = "\n".join(
     f"Panel {letter} shows the same sample after heating for {hours} hours. Each square is one field of the grid, "
-    "coloured by the mean of three measurements; the legend on the right gives the scale, and the bar is 20 micrometres long."
+    "coloured by the mean of three measurements; the legend on the right gives the scale, and the bar is 20 "
+    "micrometres long."
     for hours, letter in enumerate("ABCDEFGHIJKLMNOPQRST", 1)
 )
 """Of the figure: what a question about one comes with, some 900 tokens of the real model."""
