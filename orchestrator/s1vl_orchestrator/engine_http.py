@@ -55,7 +55,7 @@ class EngineHttp:
         """
 
         async def attempt(pod: Pod, _: int) -> dict[str, Any]:
-            async with pod.post(CHAT, body) as answer:
+            async with pod.post(CHAT, body) as answer, pod.patience():
                 return read_event(await answer.read())
 
         with self.seat() as seat:
@@ -148,7 +148,7 @@ class EngineHttp:
             rest = b""
             while True:
                 try:
-                    async with asyncio.timeout(patience):
+                    async with pod.patience(patience):
                         chunk = await anext(chunks)
                 except StopAsyncIteration:
                     raise TryAgainError(Cause.BROKEN, "the engine's stream ended before it was finished") from None

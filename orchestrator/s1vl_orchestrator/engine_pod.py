@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +19,8 @@ from s1vl_orchestrator.engine_errors import Cause, TryAgainError
 from s1vl_orchestrator.engine_versions import UNKNOWN, facts_of
 
 log = logging.getLogger(__name__)
+
+HUNG = "it has requests and computes nothing"
 
 _AVOID_FIRST, _AVOID_MOST = 2.0, 15.0
 
@@ -35,6 +38,7 @@ class Pod:
         version: As it says, "" while it is not known.
         facts: What holds for the version.
         takes_uuids: As far as is known it takes pictures that it has seen by their `uuid` alone.
+        hung: It was seen to compute nothing, which its health check does not tell.
         unhealthy: Why the last health check failed, "" if it did not, None before the first.
     """
 
@@ -48,8 +52,10 @@ class Pod:
         self.version = ""
         self.facts = UNKNOWN
         self.takes_uuids = True
+        self.hung = False
         self.unhealthy: str | None = None
         self._connections = Connections()
+        self._waits: set[asyncio.Timeout] = set()
         self._version_asked = False
         self._failures = 0
         self._avoided_until = 0.0
@@ -60,12 +66,14 @@ class Pod:
     @property
     def avoided(self) -> str:
         """Why new jobs should go elsewhere, or ""."""
+        if self.hung:
+            return HUNG
         return self._reason if time.monotonic() < self._avoided_until else self.unhealthy or ""
 
     @property
     def leaving(self) -> bool:
-        """It shuts down or does not answer at all: the jobs that it has should go elsewhere too."""
-        return self._unreachable or (self._leaving and time.monotonic() < self._avoided_until)
+        """It shuts down, hangs or does not answer at all: the jobs that it has should go elsewhere too."""
+        return self.hung or self._unreachable or (self._leaving and time.monotonic() < self._avoided_until)
 
     def describe(self) -> dict[str, Any]:
         """Its entry in `GET /internal/tenants`."""
@@ -88,12 +96,41 @@ class Pod:
         self._reason = str(failure)
         self._avoided_until = time.monotonic() + min(_AVOID_MOST, max(seconds, failure.retry_after))
 
+    def hang(self, hung: bool) -> None:
+        """Note whether it hangs. Requests that wait for one that does are broken off."""
+        self.hung = hung
+        if hung:
+            for wait in self._waits:
+                wait.reschedule(asyncio.get_running_loop().time())
+
+    @asynccontextmanager
+    async def patience(self, seconds: float | None = None) -> AsyncIterator[None]:
+        """Wait for the pod within.
+
+        Raises:
+            TimeoutError: After `seconds`.
+            TryAgainError: When it turns out to hang.
+        """
+        try:
+            async with asyncio.timeout(0 if self.hung else seconds) as wait:
+                self._waits.add(wait)
+                try:
+                    yield
+                finally:
+                    self._waits.discard(wait)
+        except TimeoutError as error:
+            if self.hung:
+                raise TryAgainError(Cause.STALLED, HUNG) from error
+            raise
+
     @asynccontextmanager
     async def post(self, path: str, body: dict[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
         """As `Connections.post`."""
         self.requests += 1
         try:
-            async with self._connections.post(f"{self.url}{path}", body) as answer:
+            async with AsyncExitStack() as stack:
+                async with self.patience():
+                    answer = await stack.enter_async_context(self._connections.post(f"{self.url}{path}", body))
                 self._failures, self._avoided_until, self._unreachable = 0, 0.0, False
                 yield answer
         except TryAgainError as failure:

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from s1vl_orchestrator.config import Engine
 from s1vl_orchestrator.engine_choice import Draw, Standing, choose
-from s1vl_orchestrator.engine_errors import Cause, TryAgainError
-from s1vl_orchestrator.engine_pod import Pod
+from s1vl_orchestrator.engine_errors import Cause, EngineUnavailableError, TryAgainError
+from s1vl_orchestrator.engine_pod import HUNG, Pod
 from s1vl_orchestrator.telemetry import Metrics
 
 log = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ class EnginePods:
         self._draw = draw
         self._url = ""
         self._host = ""
+        self._hung: frozenset[str] = frozenset()
         self._listed: list[Pod] = []
         self._unlisted: list[Pod] = []
         self._wakes = (asyncio.Event(), asyncio.Event())
@@ -65,6 +66,9 @@ class EnginePods:
             self._url, self._host = target
             self._list([self._url])
             self._wakes[0].set()
+        self._hung = frozenset(config.hung_pods)
+        for pod in (*self._listed, *self._unlisted):
+            self._mark(pod)
         if not self._tasks:
             steps = (self._find, self._probe)
             self._tasks = [
@@ -86,7 +90,13 @@ class EnginePods:
         return [pod.describe() for pod in (*self._listed, *self._unlisted)]
 
     def choose(self, failures: Mapping[str, int]) -> Pod:
-        """The pod for a new seat, given how often which address failed the request."""
+        """The pod for a new seat, given how often which address failed the request.
+
+        Raises:
+            EngineUnavailableError: If all of them hang: who waited there would wait in vain.
+        """
+        if all(pod.hung for pod in self._listed):
+            raise EngineUnavailableError(f"every pod of it hangs: {HUNG}")
         pods = {pod.address: pod for pod in self._listed}
         standings = [
             Standing(address, pod.seats, failures.get(address, 0), bool(pod.avoided)) for address, pod in pods.items()
@@ -155,8 +165,15 @@ class EnginePods:
 
     def _new(self, url: str) -> Pod:
         pod = Pod(url)
+        self._mark(pod)
         self.metrics.engine_requests.labels(pod.address).set_function(lambda: pod.requests)
         return pod
+
+    def _mark(self, pod: Pod) -> None:
+        hung = (urlsplit(pod.url).hostname or "") in self._hung
+        if hung != pod.hung:
+            log.warning("engine pod %s: %s", pod.address, HUNG if hung else "it computes again")
+            pod.hang(hung)
 
     async def _forget(self, pod: Pod) -> None:
         self.metrics.engine_requests.remove(pod.address)
@@ -166,7 +183,7 @@ class EnginePods:
         pods = list(self._listed)
         await asyncio.gather(*(pod.probe() for pod in pods))
         if pods == self._listed:
-            problems = [pod.unhealthy or "" for pod in pods]
+            problems = [f"{pod.url}: {HUNG}" if pod.hung else pod.unhealthy or "" for pod in pods]
             self.problem = "" if not all(problems) else "; ".join(problems[:3])
 
 

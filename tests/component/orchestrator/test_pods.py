@@ -208,6 +208,46 @@ async def test_other_jobs_leave_a_draining_pod_without_asking_it(world: World, p
     assert pods.asked() == {first: 4, second: 3}
 
 
+async def say_hung(world: World, *addresses: str) -> None:
+    world.config["engine"]["hungPods"] = list(addresses)
+    world.write_config()
+    await until(lambda: world.service.snapshot.config.engine.hung_pods == addresses)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("mode", ["job", "plain"])
+async def test_who_waits_for_a_pod_that_hangs_is_served_by_another(world: World, pods: Pods, mode: str) -> None:
+    await pods.start(*THREE[:2])
+    pods.script(Fail(-1))
+    asked = world.answer(text(), image(png())) if mode == "job" else plain(world)
+    waiting = asyncio.create_task(asked)
+    await until(lambda: len(pods.asked()) == 1, "the request to wait")
+    [hung] = pods.asked()
+    [other] = {*THREE[:2]} - {hung}
+    pods.engines[other].script = [final("red")]
+    await say_hung(world, hung)
+    assert "red" in str(await waiting)
+    await until(lambda: pods.engines[hung].aborted == 1)
+    assert (pods.of(hung)["avoided"], pods.of(other)["avoided"]) == (True, False)
+    # New ones do not even try.
+    for _ in range(4):
+        await plain(world)
+    assert pods.asked() == {hung: 1, other: 5}
+    await until(lambda: world.service.describe()["engine"]["ready"])
+
+
+async def test_nobody_waits_where_every_pod_hangs(world: World, pods: Pods) -> None:
+    await pods.start(THREE[0])
+    await say_hung(world, THREE[0])
+    response = await world.http.post("/process", json={"messages": [text(), image(png())]})
+    assert (response.status_code, response.json()["error"]["code"]) == (503, "engine_unavailable")
+    assert "computes nothing" in response.json()["error"]["message"]
+    assert pods.asked() == {}
+    await until(lambda: not world.service.describe()["engine"]["ready"])
+    await say_hung(world)
+    assert (await world.answer(text(), image(png())))["answer"] == "red"
+    await until(lambda: world.service.describe()["engine"]["ready"])
+
+
 async def test_a_pod_that_left_finishes_what_it_says(world: World, pods: Pods) -> None:
     first, second = THREE[:2]
     await pods.start(first)
@@ -307,6 +347,8 @@ async def test_a_pod_that_is_replaced(world: World, pods: Pods, where: str) -> N
     await until(lambda: pods.of(first)["requests"] == 0 and pods.asked() == {first: 3}, "three cells")
     assert pods.engines[first].version_asked == 1
     await pods.stop(first)
+    # No engine is back between two looks: its model alone takes longer to load.
+    await until(lambda: pods.of(first)["avoided"], "the old one to be missed")
     await pods.start(where, listed=False, version="0.32.0")
     pods.by_turn("", code(CROP), final("red"))
     if where != first:
