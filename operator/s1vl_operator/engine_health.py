@@ -121,10 +121,8 @@ class EngineHealth:
             if self._standing.pop(pod.uid, None):
                 logger.info("%s/metrics cannot be read: %r", pod.url, error)
             return
-        self._standing[pod.uid] = advance(self._standing.get(pod.uid), readings, self._time())
+        self._standing[pod.uid] = advance(self._standing.get(pod.uid), readings, self._time(), pod.timeout)
 
     def _hung(self, key: Key) -> frozenset[str]:
         pods = self._pods.get(key, ())
-        return frozenset(
-            pod.uid for pod in pods if (known := self._standing.get(pod.uid)) and known.still >= pod.timeout
-        )
+        return frozenset(pod.uid for pod in pods if (known := self._standing.get(pod.uid)) and known.hung)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from concurrent.futures import ThreadPoolExecutor
+
 import yaml
 
 from hack.kube import wait_for
@@ -20,6 +23,12 @@ import sys, urllib.request
 request = urllib.request.Request(f"http://{sys.argv[1]}:9200/sim/faults", sys.argv[2].encode(), method="PUT")
 request.add_header("Content-Type", "application/json")
 print(urllib.request.urlopen(request, timeout=10).status)
+"""
+_ASK = """
+import sys, urllib.request
+request = urllib.request.Request(f"http://{sys.argv[1]}:9200/v1/chat/completions", sys.argv[2].encode())
+request.add_header("Content-Type", "application/json")
+print(urllib.request.urlopen(request, timeout=60).status)
 """
 
 
@@ -43,4 +52,34 @@ def test_the_orchestrator_finds_the_ready_engine_pods_and_reaches_each(space: Sp
     assert python(_FAULTS, well, "{}") == "200"
     assert python(_FAULTS, sick, "{}") == "200"
     wait_for("the mended pod to be back", lambda: python(_RESOLVE, host).split() == engines())
+    space.wait_condition("EngineReady", "True", "EngineReady")
+
+
+def test_jobs_go_on_where_one_engine_pod_of_two_hangs(space: Space) -> None:
+    """Its health check stays 200; what tells is that it makes no step."""
+    manifest = space.deployment(engine={"replicas": 2, "stallTimeoutSeconds": 10})
+    space.apply_ready(manifest)
+    hung = next(
+        pod for pod in space.pods("app.kubernetes.io/component=engine") if pod["metadata"]["name"].endswith("1")
+    )
+
+    def faults(text: str) -> None:
+        program = ("python3", "-c", _FAULTS, hung["status"]["podIP"], text)
+        assert space.kube.exec("deploy/demo-orchestrator", space.name, *program).strip() == "200"
+
+    faults('{"hang": true}')
+    question = {"messages": [{"role": "user", "content": "Which gas is it?"}], "model": "ScienceOne-AI/S1-VL-32B"}
+    headers = {"X-API-Key": space.tenant_key(manifest["spec"]["tenants"][0]["name"])}
+    with space.orchestrator() as http, ThreadPoolExecutor(4) as at_once:
+        # At once, so that some go to each.
+        asked = [at_once.submit(http.post, "/v1/chat/completions", json=question, headers=headers) for _ in range(4)]
+        degraded = space.wait_condition("EngineReady", "True", "EngineDegraded")
+        assert hung["metadata"]["name"] in degraded["message"]
+        assert [answer.result().status_code for answer in asked] == [200] * 4
+        assert space.condition("Ready")["status"] == "True"
+        assert http.post("/v1/chat/completions", json=question, headers=headers).status_code == 200
+    # A pod so young is not restarted. It gets no requests that could show that it computes again, so its own must.
+    faults("{}")
+    program = ("python3", "-c", _ASK, hung["status"]["podIP"], json.dumps(question))
+    assert space.kube.exec("deploy/demo-orchestrator", space.name, *program).strip() == "200"
     space.wait_condition("EngineReady", "True", "EngineReady")

@@ -38,19 +38,14 @@ class Standing:
     """What is known of a pod's engine cores after its last reading.
 
     Attributes:
-        at: the moment of the last reading.
         readings: the last ones.
         since: the moment since which a core has had requests and made no step; cores that are idle are left out.
+        hung: cores that had requests and made no step for too long, and have made none since.
     """
 
-    at: float
     readings: Readings
     since: Mapping[str, float]
-
-    @property
-    def still(self) -> float:
-        """Seconds for which, at the last reading, the one that stood still the longest had done so."""
-        return max((self.at - since for since in self.since.values()), default=0.0)
+    hung: frozenset[str]
 
 
 def read_metrics(text: str) -> Readings:
@@ -72,21 +67,25 @@ def read_metrics(text: str) -> Readings:
     }
 
 
-def advance(before: Standing | None, readings: Readings, now: float) -> Standing:
+def advance(before: Standing | None, readings: Readings, now: float, timeout: float) -> Standing:
     """Add one more reading.
 
-    A counter that restarted has moved as well, so a container that was replaced begins anew.
+    A counter that restarted has moved as well, so a container that was replaced begins anew. A core that was hung and
+    lost its requests, because they were taken elsewhere, is hung until it makes a step.
 
     Args:
         before: after the reading before; None for the first one, or after a pod did not answer.
         readings: the new ones.
         now: seconds on any clock that only goes forward.
+        timeout: seconds without a step after which a core that has requests is hung.
     """
-    since = {}
+    since: dict[str, float] = {}
+    hung: set[str] = set()
     for engine, reading in readings.items():
-        if reading.running <= 0:
-            continue
         old = before.readings.get(engine) if before else None
-        stood = before.since.get(engine) if before and old and old.steps == reading.steps else None
-        since[engine] = now if stood is None else stood
-    return Standing(now, readings, since)
+        still = before if before and old and old.steps == reading.steps else None
+        if reading.running > 0:
+            since[engine] = still.since.get(engine, now) if still else now
+        if still and (engine in still.hung or now - since.get(engine, now) >= timeout):
+            hung.add(engine)
+    return Standing(readings, since, frozenset(hung))

@@ -162,7 +162,7 @@ async def test_a_request_whose_client_left_is_aborted(start, until) -> None:
         async with httpx.AsyncClient(timeout=0.5) as client:
             await client.post(f"{engine.url}/v1/chat/completions", json=LONG)
     await asyncio.to_thread(until, lambda: engine.metric("vllm:num_requests_running") == 0, "it is aborted")
-    record = httpx.get(f"{engine.url}/sim/requests", timeout=30).json()
+    record = (await asyncio.to_thread(httpx.get, f"{engine.url}/sim/requests", timeout=30)).json()
     assert [request["finish_reason"] for request in record] == ["abort"]
 
 
