@@ -231,9 +231,9 @@ def _checked(parsed: dict[str, Any]) -> ServeOptions:
     max_model_len = MODEL_MAX_LEN if parsed["max_model_len"] is None else parsed["max_model_len"]
     _check_sizes(parsed, max_model_len)
     if parsed["reasoning_parser"] and parsed["reasoning_parser"] not in REASONING_PARSERS:
-        names = ",".join(REASONING_PARSERS)
+        names = ", ".join(REASONING_PARSERS)
         raise ConfigError(
-            f"KeyError: 'invalid reasoning parser: {parsed['reasoning_parser']} (chose from {{ {names} }})'"
+            f"KeyError: \"Reasoning parser '{parsed['reasoning_parser']}' not found. Available parsers: {names}\""
         )
     if parsed["reasoning_parser"] and parsed["reasoning_parser"] not in SPLITTING_PARSERS:
         raise ConfigError(f"the engine simulator splits reasoning only for {', '.join(SPLITTING_PARSERS)}")
@@ -247,7 +247,7 @@ def _checked(parsed: dict[str, Any]) -> ServeOptions:
         video_limit=_limit(limits, "video"),
         reasoning_parser=parsed["reasoning_parser"],
         prefix_caching=bool(parsed["enable_prefix_caching"]),
-        media_root=_media_root(root) if root else None,
+        media_root=Path(root).resolve() if root else None,
         shutdown_timeout=parsed.get("shutdown_timeout", 0.0),
         mm_cache_gib=parsed.get("mm_processor_cache_gb", 4.0),
         constrain_reasoning=bool(structured.get("enable_in_reasoning", False)),
@@ -294,15 +294,6 @@ def _limit(limits: dict[str, Any], modality: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         _refuse(f"limit_per_prompt.{modality}", "Input should be a valid integer of at least 0", value)
     return int(value)
-
-
-def _media_root(text: str) -> Path:
-    path = Path(text)
-    if not path.exists():
-        raise ConfigError(f"ValueError: Invalid `--allowed-local-media-path`: The path {text} does not exist.")
-    if not path.is_dir():
-        raise ConfigError(f"ValueError: Invalid `--allowed-local-media-path`: The path {text} must be a directory.")
-    return path.resolve()
 
 
 def _refuse(name: str, message: str, value: object) -> NoReturn:

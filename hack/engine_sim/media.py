@@ -77,6 +77,8 @@ def fetch(url: str, media_root: Path | None) -> bytes:
         ApiError: 400 with vLLM's text.
         FileNotFoundError: when the file is not there (vLLM lets this one through as a 500).
     """
+    if media_root is not None:
+        _check_root(media_root)
     parts = urlsplit(url)
     if parts.scheme == "data":
         return _decode_data_url(parts.path)
@@ -85,6 +87,15 @@ def fetch(url: str, media_root: Path | None) -> bytes:
     if parts.scheme in ("http", "https"):
         raise ApiError("The engine simulator does not fetch images over HTTP: send a data or file URL.")
     raise ApiError("The URL must be either a HTTP, data or file URL.")
+
+
+def _check_root(media_root: Path) -> None:
+    """Refuse any picture where the command line names no folder: vLLM looks at it with a request, not at the start."""
+    flag = "Invalid `--allowed-local-media-path`"
+    if not media_root.exists():
+        raise ApiError(f"{flag}: The path {media_root} does not exist.")
+    if not media_root.is_dir():
+        raise ApiError(f"{flag}: The path {media_root} must be a directory.")
 
 
 def _decode_data_url(path: str) -> bytes:

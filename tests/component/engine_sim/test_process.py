@@ -62,9 +62,7 @@ def test_the_version_is_printed() -> None:
         (["--limit-mm-per-prompt", "image=15"], 2, "Value image=15 cannot be converted to <function loads at"),
         (["--no-such-flag"], 2, "unrecognized arguments: --no-such-flag"),
         (["--gpu-memory-utilization", "1.5"], 1, "less than or equal to 1"),
-        (["--reasoning-parser", "nope"], 1, "invalid reasoning parser: nope (chose from {"),
-        (["--allowed-local-media-path", "/no/such/folder"], 1, "The path /no/such/folder does not exist."),
-        (["--allowed-local-media-path", "/etc/hostname"], 1, "The path /etc/hostname must be a directory."),
+        (["--reasoning-parser", "nope"], 1, "Reasoning parser 'nope' not found. Available parsers: "),
         (["--port", "http"], 2, "invalid int value: 'http'"),
     ],
 )
@@ -72,6 +70,17 @@ def test_bad_flags_are_refused(arguments: list[str], code: int, message: str) ->
     ended = run("serve", "model", *arguments)
     assert ended.returncode == code
     assert message in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("root", "words"), [("/no/such/folder", "does not exist"), ("/etc/hostname", "must be a directory")]
+)
+def test_a_bad_media_folder_is_seen_with_the_first_picture(start, image, root: str, words: str) -> None:
+    engine = start("--allowed-local-media-path", root)
+    assert engine.chat({"type": "text", "text": "hello"}).status_code == 200
+    refused = engine.chat(image())
+    assert refused.status_code == 400
+    assert refused.json()["error"]["message"] == f"Invalid `--allowed-local-media-path`: The path {root} {words}."
 
 
 def test_a_bad_environment_is_refused() -> None:
