@@ -24,6 +24,11 @@ request = urllib.request.Request(f"http://{sys.argv[1]}:9200/sim/faults", sys.ar
 request.add_header("Content-Type", "application/json")
 print(urllib.request.urlopen(request, timeout=10).status)
 """
+_RUNNING = """
+import sys, urllib.request
+lines = urllib.request.urlopen(f"http://{sys.argv[1]}:9200/metrics", timeout=10).read().decode().splitlines()
+print(sum(float(line.split()[-1]) for line in lines if line.startswith("vllm:num_requests_running{")))
+"""
 _ASK = """
 import sys, urllib.request
 request = urllib.request.Request(f"http://{sys.argv[1]}:9200/v1/chat/completions", sys.argv[2].encode())
@@ -63,23 +68,26 @@ def test_jobs_go_on_where_one_engine_pod_of_two_hangs(space: Space) -> None:
         pod for pod in space.pods("app.kubernetes.io/component=engine") if pod["metadata"]["name"].endswith("1")
     )
 
-    def faults(text: str) -> None:
-        program = ("python3", "-c", _FAULTS, hung["status"]["podIP"], text)
-        assert space.kube.exec("deploy/demo-orchestrator", space.name, *program).strip() == "200"
+    def python(program: str, *words: str) -> str:
+        address = hung["status"]["podIP"]
+        return space.kube.exec(
+            "deploy/demo-orchestrator", space.name, "python3", "-c", program, address, *words
+        ).strip()
 
-    faults('{"hang": true}')
+    assert python(_FAULTS, '{"token_delay_ms": 1000}') == "200"
     question = {"messages": [{"role": "user", "content": "Which gas is it?"}], "model": "ScienceOne-AI/S1-VL-32B"}
     headers = {"X-API-Key": space.tenant_key(manifest["spec"]["tenants"][0]["name"])}
     with space.orchestrator() as http, ThreadPoolExecutor(4) as at_once:
         # At once, so that some go to each.
         asked = [at_once.submit(http.post, "/v1/chat/completions", json=question, headers=headers) for _ in range(4)]
+        wait_for("requests to run there", lambda: float(python(_RUNNING)) > 0)
+        assert python(_FAULTS, '{"hang": true}') == "200"
         degraded = space.wait_condition("EngineReady", "True", "EngineDegraded")
         assert hung["metadata"]["name"] in degraded["message"]
         assert [answer.result().status_code for answer in asked] == [200] * 4
         assert space.condition("Ready")["status"] == "True"
         assert http.post("/v1/chat/completions", json=question, headers=headers).status_code == 200
     # A pod so young is not restarted. It gets no requests that could show that it computes again, so its own must.
-    faults("{}")
-    program = ("python3", "-c", _ASK, hung["status"]["podIP"], json.dumps(question))
-    assert space.kube.exec("deploy/demo-orchestrator", space.name, *program).strip() == "200"
+    assert python(_FAULTS, "{}") == "200"
+    assert python(_ASK, json.dumps(question)) == "200"
     space.wait_condition("EngineReady", "True", "EngineReady")
