@@ -8,10 +8,14 @@ from typing import Annotated
 
 import typer
 
-from bench import sandbox
+from bench import orchestrator, sandbox, soak
 from bench.figures import Figure, keep
 
-PARTS: dict[str, Callable[[], Iterator[Figure]]] = {"sandbox": sandbox.measure}
+PARTS: dict[str, Callable[[], Iterator[Figure]]] = {
+    "sandbox": sandbox.measure,
+    "orchestrator": orchestrator.measure,
+    "soak": soak.measure,
+}
 
 
 def main(

@@ -24,7 +24,9 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
 _REFUSED = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY)
 _BROKEN = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError)
-_CONNECTIONS, _KEEP_SECONDS = 1000, 30
+_CONNECTIONS = 1000
+_IDLE_SECONDS = 4.0
+"""Servers close a connection that was idle for 5 s (uvicorn's default); a cell that meets that is not repeated."""
 
 
 def sandbox_connections() -> aiohttp.ClientSession:
@@ -33,7 +35,7 @@ def sandbox_connections() -> aiohttp.ClientSession:
     What hostile code may answer is not obeyed: no cookies are kept and nothing is unpacked.
     """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_KEEP_SECONDS),
+        connector=aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_IDLE_SECONDS),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         skip_auto_headers=("Accept-Encoding",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import logging
 import re
@@ -90,6 +91,10 @@ class Metrics:
             registry=self.registry,
         )
         self.config_errors = Counter("s1vl_config_errors", "Configurations refused.", registry=self.registry)
+        tasks = Gauge(
+            "s1vl_event_loop_tasks", "Tasks of the event loop; scraped from inside it.", registry=self.registry
+        )
+        tasks.set_function(lambda: len(asyncio.all_tasks()))
 
 
 class _Context(logging.Filter):
