@@ -38,7 +38,7 @@ test-vllm: setup ## The engine's contract and whole jobs on a real vLLM, CPU bui
 	@$(PY) -m hack.vllm install
 	@S1VL_TEST_ENGINE=vllm $(PYTEST) tests/engine
 
-bench: setup ## Measure; one JSON object a line (PARTS="sandbox")
+bench: setup ## Measure; one JSON object a line (PARTS="sandbox orchestrator soak"; the soak takes some minutes)
 	@$(PY) -m bench $(PARTS)
 
 lint: setup ## ruff, mypy --strict, import-linter
