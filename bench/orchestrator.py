@@ -112,13 +112,11 @@ async def _overhead() -> list[Figure]:
 
 
 async def _with_kernel() -> list[Figure]:
-    with temporary_folder() as folder:
-        async with _real_sandbox(folder) as sandbox_url:
-            turns, _ = await _turns(crops=True, sandbox_url=sandbox_url)
+    turns, _ = await _turns(crops=True, kernels=True)
     return percentiles("orchestrator.turn_with_kernel", turns)
 
 
-async def _turns(*, crops: bool, sandbox_url: str = "") -> tuple[list[float], list[float]]:
+async def _turns(*, crops: bool, kernels: bool = False) -> tuple[list[float], list[float]]:
     """The overheads of all turns, and of the first ones among them; a real sandbox's time is in them."""
     picture = photo(*MEGAPIXEL)
     encoded = base64.b64encode(picture)
@@ -126,8 +124,10 @@ async def _turns(*, crops: bool, sandbox_url: str = "") -> tuple[list[float], li
     first: list[float] = []
     async with place() as here:
         path = here.volume.put("picture.jpg", picture)
-        sandbox = {"sandbox": sandbox_url} if sandbox_url else {}
-        async with here.orchestrator(**sandbox) as program, Client(program.url) as client:
+        async with contextlib.AsyncExitStack() as stack:
+            sandbox = await stack.enter_async_context(_real_sandbox(here)) if kernels else here.sandbox_url
+            program = await stack.enter_async_context(here.orchestrator(sandbox=sandbox))
+            client = await stack.enter_async_context(Client(program.url))
             for job in range(WARM_UP + MEASURED_JOBS):
                 here.engine.spans.clear()
                 here.sandbox.spans.clear()
@@ -142,10 +142,10 @@ async def _turns(*, crops: bool, sandbox_url: str = "") -> tuple[list[float], li
 
 
 @contextlib.asynccontextmanager
-async def _real_sandbox(folder: Path) -> AsyncIterator[str]:
-    state = folder / "s"
+async def _real_sandbox(here: Place) -> AsyncIterator[str]:
+    state = here.folder / "s"
     state.mkdir()
-    program = SandboxProgram(state, max_sessions=AT_ONCE + 4, warm_kernels=4)
+    program = SandboxProgram(state, workspace=here.volume.folder, max_sessions=AT_ONCE + 4, warm_kernels=4)
     try:
         await asyncio.to_thread(wait_for, "the sandbox", program.ready, every=0.05)
         yield program.url
@@ -212,7 +212,7 @@ async def _versus_naive_with_kernels() -> list[Figure]:
     """With real kernels: the orchestrator with s1vl's sandbox, the naive server with it and with a stock one."""
     picture = photo(*MEGAPIXEL)
     encoded = base64.b64encode(picture)
-    async with place() as here, _real_sandbox(here.folder) as sandbox_url, stock_sandbox() as stock_url:
+    async with place() as here, _real_sandbox(here) as sandbox_url, stock_sandbox() as stock_url:
         path = here.volume.put("picture.jpg", picture)
         on_host = f"{here.volume.folder}/picture.jpg"
         servers = {
