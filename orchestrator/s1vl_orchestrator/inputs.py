@@ -95,20 +95,20 @@ def check_count(count: int, limit: int) -> None:
 
 
 def _find(prompt: Prompt, paths: TenantPaths) -> list[_Found]:
+    if len(prompt.embedded) == len(prompt.paths) and all(named_path(url) is None for url in prompt.embedded):
+        return [
+            _paired(at, url, path, paths)
+            for at, (url, path) in enumerate(zip(prompt.embedded, prompt.paths, strict=True))
+        ]
     pictures = [_embedded(number, url, paths) for number, url in enumerate(prompt.embedded, 1)]
-    files_named = any(picture.file for picture in pictures)
-    paired = len(pictures) == len(prompt.paths) and not files_named
     found: list[_Found] = []
-    for index, path in enumerate(prompt.paths):
+    for path in prompt.paths:
         file = _read(path, paths)
-        if file is not None:
-            # Without a pairing, an embedded picture with the file's very bytes is that file.
-            same = [at for at, picture in enumerate(pictures) if picture.content == file[1]]
-            found.append(_Found(file[0], file[1], path, frozenset([index] if paired else same)))
-        elif paired:
-            found.append(replace(pictures[index], embedded=frozenset([index])))
-        else:
+        if file is None:
             raise _absent(path)
+        # An embedded picture with the file's very bytes is that file.
+        same = [at for at, picture in enumerate(pictures) if picture.content == file[1]]
+        found.append(_Found(file[0], file[1], path, frozenset(same)))
     named = {at for item in found for at in item.embedded}
     for at, picture in enumerate(pictures):
         if at not in named:
@@ -118,6 +118,14 @@ def _find(prompt: Prompt, paths: TenantPaths) -> list[_Found]:
             named.update(again)
             found.append(replace(picture, embedded=frozenset([at, *again])))
     return sorted(found, key=lambda item: min(item.embedded, default=len(pictures)))
+
+
+def _paired(at: int, url: str, path: str, paths: TenantPaths) -> _Found:
+    """The file that a path names, or the embedded picture where there is none; its base64 is not read otherwise."""
+    file = _read(path, paths)
+    if file is None:
+        return replace(_embedded(at + 1, url, paths), embedded=frozenset([at]))
+    return _Found(file[0], file[1], path, frozenset([at]))
 
 
 def _embedded(number: int, url: str, paths: TenantPaths) -> _Found:
