@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -38,12 +39,18 @@ class Outcome:
         return result
 
 
+def _hear_interrupts() -> None:
+    """What runs in the background of a shell without job control inherits that SIGINT is ignored, and so would this."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 async def start(*arguments: Any, folder: Path, key: str = "") -> asyncio.subprocess.Process:
     environment = {name: value for name, value in os.environ.items() if name != "S1VL_API_KEY"}
     return await asyncio.create_subprocess_exec(
         sys.executable, "-m", "s1vl_cli", "eval", *map(str, arguments),
         cwd=folder, env=environment | ({"S1VL_API_KEY": key} if key else {}),
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        preexec_fn=_hear_interrupts,
     )  # fmt: skip
 
 
