@@ -64,7 +64,7 @@ class EnginePeer:
         requests: How many there were.
         open: How many are being answered.
         aborted: `time.perf_counter()` at which each client hung up.
-        hold_turn: Requests of this turn wait behind their first event until `gate` is set; 0 for none.
+        hold_turn: Requests of this turn wait for their first event until `gate` is set; 0 for none.
     """
 
     faults: Faults = field(default_factory=Faults)
@@ -124,7 +124,9 @@ class EnginePeer:
     async def _stream(self, request: web.Request, events: bytes, fault: str, *, hold: bool) -> web.StreamResponse:
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
         await answer.prepare(request)
-        if fault or hold:
+        if hold:
+            await self.gate.wait()
+        if fault:
             first = events.index(b"\n\n") + 2
             await answer.write(events[:first])
             if fault == "hang":
@@ -135,8 +137,6 @@ class EnginePeer:
                 await answer.write(events[first : len(events) // 2])
                 _cut(request)
                 return answer
-            await self.gate.wait()
-            events = events[first:]
         await answer.write(events)
         await answer.write_eof()
         return answer

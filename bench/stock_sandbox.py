@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -33,7 +34,7 @@ class _Stock:
     async def _create(self, request: web.Request) -> web.Response:
         body = await request.json()
         self._kernels[body["session_id"]] = await start_new_async_kernel(
-            kernel_name="python3", startup_timeout=START_SECONDS, cwd=body["cwd"]
+            kernel_name="python3", startup_timeout=START_SECONDS, cwd=body["cwd"], stderr=subprocess.DEVNULL
         )
         return _answer({"session_id": body["session_id"]})
 

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from s1vl_orchestrator.engine_errors import (
@@ -173,24 +175,24 @@ class EngineClient(EngineHttp):
         pieces = 0
         try:
             async with asyncio.timeout_at(loop_time(until)) as patience, aclosing(self.events(pod, body)) as events:
-                async for event in events:
-                    usage = event.get("usage") or usage
-                    reasoning, content, finish = _read_choice(event, pod.facts.thinking)
-                    if turn.over and (reasoning or content):
-                        # The engine went on behind the tag: what it says there is invented, and paid for.
-                        break
+                async for together in events:
+                    usage = next((event["usage"] for event in reversed(together) if event.get("usage")), usage)
                     if first is None:
                         hear([])
-                    if reasoning or content:
-                        pieces += 1
+                    read = _read(together, pod.facts.thinking)
+                    if turn.over and read.texts:
+                        # The engine went on behind the tag: what it says there is invented, and paid for.
+                        break
+                    if read.texts:
+                        pieces += read.pieces
                         first = first or time.monotonic() - began
-                        hear([*turn.feed(Channel.REASONING, reasoning), *turn.feed(Channel.CONTENT, content)])
+                        hear([event for channel, text in read.texts for event in turn.feed(channel, text)])
                         if turn.over:
                             ended = Ended.CUT
                             # Usually it stops at the same tag, and says so and its usage at once.
                             patience.reschedule(min(loop_time(until), loop_time(time.monotonic() + USAGE_SECONDS)))
-                    if finish:
-                        ended = Ended.LENGTH if finish == "length" and not turn.over else Ended.STOP
+                    if read.finish:
+                        ended = Ended.LENGTH if read.finish == "length" and not turn.over else Ended.STOP
         except TimeoutError:
             ended = ended or Ended.TIME
         except TryAgainError:
@@ -213,6 +215,29 @@ class EngineClient(EngineHttp):
             seconds=time.monotonic() - began,
             attempts=1,
         )
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What events that came together say: texts in order, neighbours of one channel joined, "" for no finish reason."""
+
+    texts: list[tuple[Channel, str]]
+    pieces: int
+    finish: str
+
+
+def _read(events: list[dict[str, Any]], thinking: tuple[str, ...]) -> _Read:
+    said: list[tuple[Channel, str]] = []
+    pieces, finish = 0, ""
+    for event in events:
+        reasoning, content, ended = _read_choice(event, thinking)
+        said += [
+            (channel, text) for channel, text in ((Channel.REASONING, reasoning), (Channel.CONTENT, content)) if text
+        ]
+        pieces += bool(reasoning or content)
+        finish = ended or finish
+    joined = [(channel, "".join(text for _, text in run)) for channel, run in groupby(said, key=itemgetter(0))]
+    return _Read(joined, pieces, finish)
 
 
 def _read_choice(event: dict[str, Any], thinking: tuple[str, ...]) -> tuple[str, str, str]:

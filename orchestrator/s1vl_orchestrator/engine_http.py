@@ -70,10 +70,10 @@ class EngineHttp:
         Only what fails before the first event is tried again. Errors as `complete`, but for `until`: the caller's.
         """
 
-        async def attempt(pod: Pod, _: int) -> tuple[dict[str, Any] | None, AsyncGenerator[dict[str, Any], None]]:
+        async def attempt(pod: Pod, _: int) -> tuple[list[dict[str, Any]], AsyncGenerator[list[dict[str, Any]], None]]:
             events = self.events(pod, body)
             try:
-                return await anext(events, None), events
+                return await anext(events, []), events
             except BaseException:
                 await events.aclose()
                 raise
@@ -83,11 +83,13 @@ class EngineHttp:
             first, events = await self.retrying(seat, attempt, until)
             async with aclosing(events):
                 try:
-                    if first is not None:
-                        yield first
-                    async for event in events:
+                    for event in first:
                         usage = event.get("usage") or usage
                         yield event
+                    async for together in events:
+                        for event in together:
+                            usage = event.get("usage") or usage
+                            yield event
                 except TryAgainError as failure:
                     seat.failed(failure)
                     raise EngineUnavailableError(str(failure)) from failure
@@ -134,8 +136,10 @@ class EngineHttp:
         self.metrics.engine_tokens.labels("prompt").inc(usage.get("prompt_tokens") or 0)
         self.metrics.engine_tokens.labels("completion").inc(usage.get("completion_tokens") or 0)
 
-    async def events(self, pod: Pod, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
-        """Ask once, with a body that has `stream`, and yield the events; closing the generator aborts the request.
+    async def events(self, pod: Pod, body: dict[str, Any]) -> AsyncGenerator[list[dict[str, Any]], None]:
+        """Ask once, with a body that has `stream`, and yield the events that came together, at least one at a time.
+
+        Closing the generator aborts the request.
 
         Raises:
             TryAgainError: For failures that may pass.
@@ -157,13 +161,12 @@ class EngineHttp:
                 patience = STALL_SECONDS
                 # Not by `aiter_lines`: to it U+2028 and its like, which JSON has as they are, end lines too.
                 *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    if not line.startswith(b"data:"):
-                        continue
-                    data = line[5:].strip()
-                    if data == b"[DONE]":
-                        return
-                    yield read_event(data)
+                data = [line[5:].strip() for line in lines if line.startswith(b"data:")]
+                done = b"[DONE]" in data
+                if events := [read_event(item) for item in (data[: data.index(b"[DONE]")] if done else data)]:
+                    yield events
+                if done:
+                    return
 
 
 def loop_time(monotonic: float) -> float:

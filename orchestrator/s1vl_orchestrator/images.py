@@ -230,6 +230,8 @@ def _read(image: Image.Image, content: bytes, model_pixels: int) -> Picture:
     )
     if shrink and file_format == "JPEG" and not rotated:
         image.draft("RGB", (target[0] * 2, target[1] * 2))  # Decodes at a fraction of the size: faster, less memory.
+    elif as_is and file_format == "JPEG":
+        image.draft(image.mode, (1, 1))  # All of it is read, so that damage shows, but few px are computed.
     image.seek(0)
     image.load()  # Truncated files fail here.
     if as_is:
