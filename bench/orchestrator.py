@@ -65,11 +65,14 @@ class Place:
 
 
 @contextlib.asynccontextmanager
-async def place() -> AsyncIterator[Place]:
-    """Stand-ins and a volume, both gone afterwards."""
+async def place(*, on_disk: bool = True) -> AsyncIterator[Place]:
+    """Stand-ins and a volume, both gone afterwards.
+
+    Without `on_disk` the volume is in memory: what a disk or a network takes for a file is not the orchestrator's time.
+    """
     os.sched_setaffinity(0, other_cpus())
     engine, sandbox = EnginePeer(), SandboxPeer()
-    with temporary_folder() as folder:
+    with temporary_folder(on_disk=on_disk) as folder:
         volume = Volume(folder / "volume")
         volume.folder.mkdir(parents=True)
         async with served(engine.app()) as engine_url, served(sandbox.app()) as sandbox_url:
@@ -122,7 +125,7 @@ async def _turns(*, crops: bool, kernels: bool = False) -> tuple[list[float], li
     encoded = base64.b64encode(picture)
     turns: list[float] = []
     first: list[float] = []
-    async with place() as here:
+    async with place(on_disk=False) as here:
         path = here.volume.put("picture.jpg", picture)
         async with contextlib.AsyncExitStack() as stack:
             sandbox = await stack.enter_async_context(_real_sandbox(here)) if kernels else here.sandbox_url
@@ -155,7 +158,7 @@ async def _real_sandbox(here: Place) -> AsyncIterator[str]:
 
 async def _versus_naive() -> list[Figure]:
     async with (
-        place() as here,
+        place(on_disk=False) as here,
         here.orchestrator() as ours,
         here.naive() as theirs,
         Client(ours.url) as our_client,
@@ -212,7 +215,7 @@ async def _versus_naive_with_kernels() -> list[Figure]:
     """With real kernels: the orchestrator with s1vl's sandbox, the naive server with it and with a stock one."""
     picture = photo(*MEGAPIXEL)
     encoded = base64.b64encode(picture)
-    async with place() as here, _real_sandbox(here) as sandbox_url, stock_sandbox() as stock_url:
+    async with place(on_disk=False) as here, _real_sandbox(here) as sandbox_url, stock_sandbox() as stock_url:
         path = here.volume.put("picture.jpg", picture)
         on_host = f"{here.volume.folder}/picture.jpg"
         servers = {

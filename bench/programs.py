@@ -113,9 +113,11 @@ def other_cpus() -> set[int]:
 
 
 @contextlib.contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """A folder with a short path, as those of Unix sockets must be."""
-    with tempfile.TemporaryDirectory(prefix="s1vl-bench-", dir="/tmp") as name:
+def temporary_folder(*, on_disk: bool = True) -> Iterator[Path]:
+    """A folder with a short path, as those of Unix sockets must be; in memory where what it costs must not count."""
+    memory = Path("/dev/shm")  # noqa: S108 - the folder in it has a random name
+    parent = Path("/tmp") if on_disk or not memory.is_dir() else memory  # noqa: S108 - likewise
+    with tempfile.TemporaryDirectory(prefix="s1vl-bench-", dir=parent) as name:
         yield Path(name)
 
 
