@@ -8,7 +8,8 @@ Jupyter, show it what came out, until it answers. It is right, and it is what th
 - a session of the sandbox for every job, opened when it comes and deleted when it is done;
 - the engine's answer is awaited whole, with a stop string at the end of the code.
 
-It does not check what it is sent, keeps no budget, and tries nothing twice.
+It does not check what it is sent, keeps no budget, and tries nothing twice. With `KEEP_CLIENT=1` it has one client for
+all calls, to show how much of its time the first of these points takes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import os
 import re
 import sys
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,7 @@ CHAT_API = os.environ.get("CHAT_API", "http://localhost:9200/v1/chat/completions
 JUPYTER_API = os.environ.get("JUPYTER_API", "http://localhost:18081/v1/jupyter")
 HOST_IMG_DIR = os.environ.get("HOST_IMG_DIR", "/data/images")
 SANDBOX_IMG_DIR = os.environ.get("SANDBOX_IMG_DIR", "/mnt/data/images")
+KEEP_CLIENT = os.environ.get("KEEP_CLIENT") == "1"
 MAX_TURNS = 8
 
 SYSTEM_PROMPT = """You can think with images. To run Python code, write
@@ -46,6 +50,19 @@ all; save new images into output_dir. You get the output between <sandbox_output
 When you are sure, write the answer between <answer> and </answer>."""
 
 app = FastAPI()
+kept: list[httpx.AsyncClient] = []
+
+
+@asynccontextmanager
+async def http() -> AsyncIterator[httpx.AsyncClient]:
+    """A client for one call, or the one for all of them."""
+    if not KEEP_CLIENT:
+        async with httpx.AsyncClient(timeout=300) as client:
+            yield client
+        return
+    if not kept:
+        kept.append(httpx.AsyncClient(timeout=300))
+    yield kept[0]
 
 
 class ProcessRequest(BaseModel):
@@ -85,7 +102,7 @@ async def chat(messages: list[dict[str, Any]]) -> tuple[str, str]:
         "stop": ["</code>"],
         "include_stop_str_in_output": True,
     }
-    async with httpx.AsyncClient(timeout=300) as client:
+    async with http() as client:
         response = await client.post(CHAT_API, json=body)
         response.raise_for_status()
     message = response.json()["choices"][0]["message"]
@@ -94,7 +111,7 @@ async def chat(messages: list[dict[str, Any]]) -> tuple[str, str]:
 
 async def jupyter(method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
     """Call the sandbox."""
-    async with httpx.AsyncClient(timeout=300) as client:
+    async with http() as client:
         response = await client.request(method, f"{JUPYTER_API}{path}", json=body)
         response.raise_for_status()
     return response.json()["data"] or {}

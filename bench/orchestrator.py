@@ -163,15 +163,19 @@ async def _versus_naive() -> list[Figure]:
         here.naive() as theirs,
         Client(ours.url) as our_client,
         Client(theirs.url) as their_client,
+        here.naive(keep_client=True) as keeping,
+        Client(keeping.url) as keeping_client,
     ):
         megapixel = await _alternate(here, our_client, their_client, photo(*MEGAPIXEL), (160, 32))
         four_k = await _alternate(here, our_client, their_client, photo(*FOUR_K), (48, 8))
+        kept = await _alternate(here, our_client, keeping_client, photo(*MEGAPIXEL), (160, 96))
     return [
         Figure("orchestrator.vs_naive", megapixel.ratio, goal=5, better="higher"),
         Figure("orchestrator.jobs_per_second", megapixel.ours),
         Figure("naive.jobs_per_second", megapixel.theirs),
         # At 1 it would be the stand-ins and the client that are measured.
         Figure("orchestrator.peers_cpu_share", megapixel.peers_share),
+        Figure("orchestrator.vs_naive_kept_client", kept.ratio),
         Figure("orchestrator.vs_naive_4k", four_k.ratio),
         Figure("orchestrator.jobs_per_second_4k", four_k.ours),
         Figure("naive.jobs_per_second_4k", four_k.theirs),

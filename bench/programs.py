@@ -185,14 +185,17 @@ async def orchestrator(
 
 
 @contextlib.asynccontextmanager
-async def naive(folder: Path, volume: Volume, *, engine: str, sandbox: str) -> AsyncIterator[Program]:
-    """`python bench/naive_twi_server.py`."""
+async def naive(
+    folder: Path, volume: Volume, *, engine: str, sandbox: str, keep_client: bool = False
+) -> AsyncIterator[Program]:
+    """`python bench/naive_twi_server.py`, as it is or with one HTTP client for all calls."""
     port = free_port()
     env = {
         "CHAT_API": f"{engine}/v1/chat/completions",
         "JUPYTER_API": f"{sandbox}/v1/jupyter",
         "HOST_IMG_DIR": str(volume.folder),
         "SANDBOX_IMG_DIR": str(volume.folder),
+        "KEEP_CLIENT": "1" if keep_client else "",
     }
     command = [sys.executable, str(Path(__file__).parent / "naive_twi_server.py"), str(port)]
     async with _running(command, folder / "naive.log", env) as process:
