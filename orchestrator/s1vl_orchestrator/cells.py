@@ -80,11 +80,15 @@ class JobCells:
             raise SandboxUnavailableError("the sandbox did not answer in the time that was left") from error
         output = read_cell(cell, self._profile.limits.output_chars)
         pictures, notes = await self._workers.run(self._harvest, output)
-        images, captions = [], []
-        for file, picture in pictures:
+        images, captions, named = [], [], []
+        first = len(workspace.input_files) + len(self.made) - len(pictures)
+        for index, (file, picture) in enumerate(pictures, first):
             path = workspace.paths.to_sandbox(file)
             images.append(await workspace.show(picture.copy, path))
-            captions.append(texts.new_image.format(path=path, width=picture.width, height=picture.height))
+            captions.append(_caption(self._profile, index, path, picture))
+            named += [(name, path, picture.sha256) for name in self._profile.made_variables(index)]
+        if named:
+            self._kernel.promise(naming_code(named))
         lines = [output.text, *notes, *_state(cell, seconds, texts.timeout, texts.kernel_lost)]
         text = "\n".join(line for line in lines if line)
         if not text and not images:
@@ -166,6 +170,12 @@ def _state(cell: Cell, seconds: int, timeout_text: str, lost_text: str) -> list[
     return [lost_text] if cell.status == "lost" or cell.state_lost else []
 
 
+def _caption(profile: Profile, index: int, path: str, picture: Picture) -> str:
+    texts, width, height = profile.texts, picture.width, picture.height
+    line = texts.new_image.format(n=index + 1, index=index, path=path, width=width, height=height)
+    return line + (texts.rotated_image if picture.rotated else "")
+
+
 def init_code(image_paths: list[str], output_dir: str, profile: Profile) -> str:
     """The cell that runs before a job's first one: the names that the prompt promises."""
     return f"""
@@ -186,4 +196,36 @@ else:
     for _name, _index in {profile.variables(len(image_paths))!r}:
         globals()[_name] = _Image.open(image_paths[_index])
 del _file, _path
+"""
+
+
+def naming_code(pictures: list[tuple[str, str, str]]) -> str:
+    """The cell that opens pictures under the names that their captions promise.
+
+    A name that the job's code has given to something else stays that, and a file that is no longer the picture that
+    the model saw gets no name.
+
+    Args:
+        pictures: Name of the variable, path in the sandbox, and SHA-256 in hex of each.
+    """
+    # A function, and io.open: what the job's code calls _path or open is its own business.
+    return f"""
+def _s1vl_name(pictures):
+    import hashlib, io, os
+    try:
+        from PIL import Image
+    except ImportError:
+        return
+    for name, path, sha256 in pictures:
+        if name in globals() or not os.path.isfile(path):
+            continue
+        try:
+            with io.open(path, "rb") as file:
+                content = file.read({MAX_MADE_BYTES} + 1)
+            if hashlib.sha256(content).hexdigest() == sha256:
+                globals().setdefault(name, Image.open(io.BytesIO(content)))
+        except Exception:  # One picture that cannot be opened must not cost the session.
+            continue
+_s1vl_name({pictures!r})
+del _s1vl_name
 """

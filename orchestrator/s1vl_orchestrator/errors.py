@@ -62,7 +62,8 @@ CATALOGUE: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.MODEL_NOT_FOUND: (404, "There is no such model; `GET /v1/models` lists what there is."),
     ErrorCode.IMAGE_NOT_FOUND: (
         404,
-        "No picture of this tenant has that path; the answer is the same whether it does not exist or is not yours.",
+        "The tenant has no picture of that path or id; the answer is the same whether there is none or it is not "
+        "yours.",
     ),
     ErrorCode.METHOD_NOT_ALLOWED: (405, "The endpoint exists but not for this HTTP method."),
     ErrorCode.REQUEST_TIMEOUT: (408, "The body did not arrive in time."),

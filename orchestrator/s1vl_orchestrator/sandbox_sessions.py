@@ -66,6 +66,8 @@ class JobKernel:
         self._client = client
         self._sweeper = sweeper
         self._init_code = init_code
+        self._promised: list[str] = []
+        self._kept = 0
         self._grants = grants
         self._life_seconds = life_seconds
         self._session_id: str | None = None
@@ -73,6 +75,10 @@ class JobKernel:
         self._deleting: asyncio.Future[None] | None = None
         self._count = 0
         self._cells = 0
+
+    def promise(self, code: str) -> None:
+        """Have code run before the next cell, and once more in every session that is opened later."""
+        self._promised.append(code)
 
     async def run(self, code: str, seconds: int) -> Cell:
         """Run a cell.
@@ -86,7 +92,7 @@ class JobKernel:
             await self._open()
         first = self._cells == 0
         try:
-            cell = await self._execute(code, seconds)
+            cell = await self._keep_promises(seconds) or await self._execute(code, seconds)
         except SandboxUnavailableError as error:
             log.warning("the job's session was lost: %s", error)
             await self.close()
@@ -100,6 +106,17 @@ class JobKernel:
             # AIO has no interrupt: the cell runs on until its session is deleted.
             await self.close()
         return cell
+
+    async def _keep_promises(self, seconds: int) -> Cell | None:
+        """Run what the session has not seen yet; returns a lost cell when the session did not survive it."""
+        if self._kept == len(self._promised):
+            return None
+        code = "\n".join(self._promised[self._kept :])
+        cell = await self._execute(code, min(seconds, INIT_SECONDS))
+        if cell.state_lost or cell.status in ("timeout", "lost"):
+            return Cell("lost")
+        self._kept = len(self._promised)
+        return None
 
     async def _execute(self, code: str, seconds: int) -> Cell:
         assert self._session_id is not None  # noqa: S101 - opened by run
@@ -128,11 +145,13 @@ class JobKernel:
                     raise
                 log.info("no session yet: %s", error)
                 await asyncio.sleep(0.5)
-        cell = await self._client.execute(session_id, self._init_code, INIT_SECONDS, self._grants)
+        code = "\n".join((self._init_code, *self._promised))
+        cell = await self._client.execute(session_id, code, INIT_SECONDS, self._grants)
         if cell.status != "ok":
             reasons = [f"{o.get('ename')}: {o.get('evalue')}" for o in cell.outputs if o.get("output_type") == "error"]
             raise SandboxUnavailableError(f"the session could not be prepared: {cell.status} {' '.join(reasons)}")
         self._count = cell.execution_count or 0
+        self._kept = len(self._promised)
 
     async def close(self) -> None:
         """Delete the session, also while being cancelled; what cannot be deleted now is left to the sweeper."""

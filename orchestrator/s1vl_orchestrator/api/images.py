@@ -32,7 +32,8 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 _ERRORS = (
     *(ErrorCode.INVALID_REQUEST, ErrorCode.UNAUTHORIZED, ErrorCode.IMAGE_NOT_FOUND),
-    *(ErrorCode.STORAGE_UNAVAILABLE, ErrorCode.NOT_CONFIGURED),
+    # The router's paths are one line: what goes on behind a line end is no endpoint.
+    *(ErrorCode.NOT_FOUND, ErrorCode.STORAGE_UNAVAILABLE, ErrorCode.NOT_CONFIGURED),
 )
 MODELS: tuple[type[BaseModel], ...] = (OpenAIError,)
 

@@ -23,7 +23,7 @@ _SIZES = frozenset({"width", "height"})
 # What str.format fills in: names that a text must have, and names that it may have.
 _PLACEHOLDERS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "image": (frozenset({"path"}) | _SIZES, frozenset({"n", "index", "shown_width", "shown_height"})),
-    "new_image": (frozenset({"path"}), _SIZES),
+    "new_image": (frozenset({"path"}), _SIZES | {"n", "index"}),
     "dropped_image": (frozenset({"path"}), frozenset()),
     "timeout": (frozenset({"seconds"}), frozenset()),
     "malformed": (frozenset({"why"}), frozenset()),
@@ -64,8 +64,11 @@ class Texts(_Data):
     image: str = Field(
         description="{path}, {width}, {height}; also {n} (from 1), {index} (from 0), {shown_width}, {shown_height}"
     )
-    rotated_image: str = Field(description="After the line of an input that EXIF rotates.")
-    new_image: str = Field(description="{path}; also {width}, {height}")
+    rotated_image: str = Field(description="After the line of a picture that EXIF rotates.")
+    new_image: str = Field(
+        description="{path}; also {width}, {height}, and {n} (from 1) or {index} (from 0), counted on from the inputs: "
+        "with one of them the picture has the variables that image_names gives to its number."
+    )
     dropped_image: str = Field(description="{path}")
     no_output: str = Field(min_length=1)
     timeout: str = Field(description="{seconds}")
@@ -142,6 +145,15 @@ class Profile(_Data):
     def variables(self, count: int) -> list[tuple[str, int]]:
         """Names of variables for `count` inputs, each with the index of its input."""
         return [(name.format(n=at + 1, index=at), at) for name in self.image_names for at in range(count)]
+
+    def made_variables(self, index: int) -> list[str]:
+        """Names of variables for a picture that code made, the inputs counted too; none where captions do not count."""
+        return [name.format(n=index + 1, index=index) for name in self.image_names] if self._counts_made else []
+
+    @cached_property
+    def _counts_made(self) -> bool:
+        fields = {field for _, field, _, _ in Formatter().parse(self.texts.new_image)}
+        return not fields.isdisjoint({"n", "index"})
 
     def rewrite(self, code: str, output_folder: str) -> str:
         """Point the folders that models hard-code at the job's own output folder.

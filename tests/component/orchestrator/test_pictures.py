@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import threading
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
@@ -19,7 +20,8 @@ from PIL import Image
 
 from s1vl_orchestrator import cells, files, inputs, pictures
 from s1vl_orchestrator.api import images as api
-from tests.component.orchestrator.conftest import World, code, final, image, png, text
+from s1vl_orchestrator.protocol.profile import load_profile
+from tests.component.orchestrator.conftest import World, code, final, image, png, results, text
 
 CROP = "image_1.resize((300, 200)).save(output_dir + '/crop.png')"
 NAMED = {"Authorization": "Bearer key-chem"}
@@ -290,6 +292,30 @@ async def test_whatever_stands_in_the_place_of_an_id(world: World, target: str) 
         writer.close()
     assert status == 404
     assert json.loads(body)["error"]["code"] == "image_not_found"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("%0A", "image_not_found"), ("a%0A", "image_not_found"), ("%0Aa", "not_found"), ("a%0D%0Ab", "not_found")],
+)
+async def test_an_id_that_goes_on_behind_a_line_end_is_no_endpoint(world: World, given: str, expected: str) -> None:
+    answer = await get(world, f"/v1/images/{given}")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, expected)
+    paths = (await world.http.get("/openapi.json")).json()["paths"]
+    [documented] = [path["get"]["responses"]["404"] for name, path in paths.items() if name.startswith("/v1/images/")]
+    assert documented["content"]["application/json"]["examples"].keys() == {"image_not_found", "not_found"}
+
+
+async def test_a_made_picture_that_is_stored_rotated_says_so(world: World) -> None:
+    source = (
+        "import shutil\nshutil.copy(image_path, output_dir + '/turned.jpg')\nimage_1.save(output_dir + '/plain.png')"
+    )
+    world.engine.script = [code(source), final("red")]
+    await world.answer(text(), image(exif(6)))
+    told = results(world.engine.requests[-1]["messages"])[-1]
+    rotated = load_profile("s1vl").texts.rotated_image
+    assert re.search(rf"/turned\.jpg, 600x400 px{re.escape(rotated)}", told)
+    assert told.count(rotated) == 1
 
 
 async def test_nothing_of_pictures_is_done_on_the_event_loop(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

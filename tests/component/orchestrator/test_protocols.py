@@ -63,3 +63,85 @@ async def test_a_job(world: World, name: str) -> None:
     assert flat(shown).endswith(profile.result_close)
     assert [part["type"] for part in shown["content"]].count("image_url") == 1
     assert world.engine.requests[0]["stop"] == list(profile.stop)
+
+
+async def use(world: World, name: str) -> None:
+    world.config["protocol"] = name
+    world.write_config()
+    await until(lambda: world.service.snapshot.config.protocol == name, "the new protocol")
+
+
+def last(world: World) -> str:
+    """The last result that the engine was shown."""
+    return flat(world.engine.requests[-1]["messages"][-1])
+
+
+MAKE = """
+image_clue_0.resize((40, 30)).save(output_dir + '/a.png')
+image_clue_1.resize((20, 10)).save(output_dir + '/b.png')
+"""
+LOOK = "print(image_clue_2.size, image_clue_3.size, image_clue_3.getpixel((0, 0)))"
+
+
+async def test_pictures_that_pyvisions_code_makes_are_open_by_the_names_in_their_captions(world: World) -> None:
+    await use(world, "pyvision")
+    again = "image_clue_2.crop((0, 0, 8, 9)).save(output_dir + '/c.png')"
+    seen = "print(image_clue_4.size, '_s1vl_name' in globals())"
+    world.engine.script = [*(say("pyvision", source) for source in (MAKE, LOOK, again, seen)), final("red")]
+    result = await world.answer(text(), image(png(size=(96, 64))), image(png("blue")))
+    assert [turn["cell"] and turn["cell"]["status"] for turn in result["turns"]] == ["ok"] * 4 + [None]
+    shown = [flat(request["messages"][-1]) for request in world.engine.requests[1:]]
+    for name, file, size in (("2", "a", "40x30"), ("3", "b", "20x10")):
+        assert (
+            f"<image_clue_{name}> /mnt/data/images/.s1vl/jobs/{result['id']}/output/{file}.png, {size} px" in shown[0]
+        )
+    assert "(40, 30) (20, 10) (0, 0, 255)" in shown[1]
+    assert "<image_clue_4> " in shown[2]
+    assert "(8, 9) False" in shown[3]
+
+
+@pytest.mark.parametrize("how", ["killed", "forgotten", "forgotten at once"])
+async def test_their_names_are_there_in_a_session_that_is_opened_anew(world: World, how: str) -> None:
+    await use(world, "pyvision")
+    box = world.sandboxes["chem"]
+    look = say("pyvision", LOOK)
+
+    def forget(_: object) -> str:
+        box.forget()
+        return say("pyvision", "print('anew')")
+
+    lose = say("pyvision", "import os; os._exit(1)") if how == "killed" else forget
+    seen = [] if how == "forgotten at once" else [say("pyvision", "print(image_clue_2.size)")]
+    world.engine.script = [say("pyvision", MAKE), *seen, lose, look, final("red")]
+    await world.answer(text(), image(png(size=(96, 64))), image(png("blue")))
+    shown = [flat(request["messages"][-1]) for request in world.engine.requests]
+    assert load_profile("pyvision").texts.kernel_lost in shown[-2]
+    assert "(40, 30) (20, 10) (0, 0, 255)" in shown[-1]
+
+
+CHANGED = [
+    "image_clue_0.resize((5, 5)).save(output_dir + '/a.png')",
+    "import os; os.remove(output_dir + '/a.png')",
+    "import os; os.remove(output_dir + '/a.png'); os.mkfifo(output_dir + '/a.png')",
+    "import os; os.truncate(output_dir + '/a.png', 1 << 40)",
+]
+
+
+@pytest.mark.parametrize("change", CHANGED, ids=range(len(CHANGED)))
+async def test_a_file_that_is_another_one_by_now_gets_no_name(world: World, change: str) -> None:
+    """Changed while its first session was there, and asked for in the next."""
+    await use(world, "pyvision")
+    lost = "import os; os._exit(1)"
+    seen = "print('image_clue_2' in globals(), image_clue_3.size)"
+    world.engine.script = [*(say("pyvision", source) for source in (MAKE, change, lost, seen)), final("red")]
+    await world.answer(text(), image(png(size=(96, 64))), image(png("blue")))
+    assert "False (20, 10)" in last(world)
+
+
+async def test_what_code_has_named_so_itself_stays(world: World) -> None:
+    await use(world, "pyvision")
+    taken = f"{MAKE}\nimage_clue_2 = open = _path = 'mine'"
+    seen = "print(image_clue_2, open, _path, image_clue_3.size)"
+    world.engine.script = [say("pyvision", taken), say("pyvision", seen), final("red")]
+    await world.answer(text(), image(png(size=(96, 64))), image(png("blue")))
+    assert "mine mine mine (20, 10)" in last(world)

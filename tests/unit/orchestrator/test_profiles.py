@@ -172,3 +172,16 @@ def test_code_without_such_folders_stays_as_it_is(code: str, folder: str) -> Non
 )
 def test_variables_of_the_inputs(name: str, variables: list[tuple[str, int]]) -> None:
     assert load_profile(name).variables(2) == variables
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_pyvision_names_what_code_makes(name: str) -> None:
+    assert load_profile(name).made_variables(2) == (["image_clue_2"] if name == "pyvision" else [])
+
+
+@pytest.mark.parametrize(
+    ("caption", "names"),
+    [("{path}", []), ("{path} {{n}}", []), ("{path} {n}", ["image_3"]), ("{index}: {path}", ["image_3"])],
+)
+def test_names_of_made_pictures_follow_their_captions(caption: str, names: list[str]) -> None:
+    assert loaded({"texts": {**data()["texts"], "new_image": caption}}).made_variables(2) == names
