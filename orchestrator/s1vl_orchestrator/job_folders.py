@@ -62,7 +62,7 @@ class _Job:
     size: int = field(compare=False)
 
 
-def keep(folder: Path, rules: Retention, now: float, found: Found) -> Iterator[None]:
+def keep(folder: Path, rules: Retention, now: float, found: Found) -> Generator[None, None, None]:
     """Remove what is too old, then the oldest until the rest is small enough; yields after every entry.
 
     Args:
@@ -99,7 +99,7 @@ def keep(folder: Path, rules: Retention, now: float, found: Found) -> Iterator[N
             found.kept_bytes -= job.size
 
 
-def keep_copies(root: Path, now: float, found: Found) -> Iterator[None]:
+def keep_copies(root: Path, now: float, found: Found) -> Generator[None, None, None]:
     """Remove the engine's copies of pictures that killed instances left on the volume; yields after every entry.
 
     Raises:

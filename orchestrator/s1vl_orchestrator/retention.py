@@ -7,7 +7,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,7 +31,7 @@ _MOST_STEPS = 10_000
 class _Look:
     """One look at one folder, under way."""
 
-    entries: Iterator[object]
+    entries: Generator[None, None, None]
     found: Found = field(default_factory=Found)
     steps: int = 0
 
@@ -98,7 +98,7 @@ class Retention:
                 await asyncio.sleep(PAUSE_SECONDS)
         finally:
             # In the thread: a step of a cancelled round may just be ending there.
-            await asyncio.shield(self._workers.run(looks.clear))
+            await asyncio.shield(self._workers.run(self._close, list(looks.values())))
 
     def close(self) -> None:
         """Let the thread end."""
@@ -113,6 +113,12 @@ class Retention:
                 found = Found()
                 looks[tenant.name] = _Look(keep(config.paths(tenant).folder, rules, now, found), found)
         return looks
+
+    @staticmethod
+    def _close(looks: list[_Look]) -> None:
+        # Not left to the collector: the traceback of a cancelled round holds what it looked at, descriptors and all.
+        for look in looks:
+            look.entries.close()
 
     @staticmethod
     def _step(name: str, look: _Look) -> bool:
