@@ -93,9 +93,11 @@ class EnginePeer:
         self.open += 1
         try:
             answer = await self._answer(request, body)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, ConnectionResetError) as error:
             self.aborted.append(time.perf_counter())
-            raise
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            return web.Response()  # To nobody: it hung up before the answer began.
         finally:
             self.open -= 1
         self.spans.append(Span("engine", began, time.perf_counter()))
