@@ -123,7 +123,7 @@ class Reconciler:
         found = await self.cluster.read(CONFIG_MAP, deployment.namespace, ref.name) if ref else None
         config = _config(deployment, observed)
         chosen = protocols.choose(deployment, found, config)
-        if ref is None or chosen.reason or orchestrator.config_text(deployment, chosen.value) == config:
+        if ref is None or chosen.reason or chosen.value == protocols.in_use(config):
             return chosen
         # Refused only once it is there, a pod that starts anew would have no configuration at all.
         message = await self.probe.objection(_asked(deployment, pods), chosen.value)

@@ -56,7 +56,7 @@ def choose(deployment: S1VLDeployment, found: Manifest | None, config: str) -> P
 
 def untried(chosen: Protocol, config: str) -> Protocol:
     """The protocol while no orchestrator is there to try the one that `choose` found."""
-    if not _in_use(config):
+    if not in_use(config):
         return chosen
     return _kept(config, Reason.CONFIG_NOT_LOADED, "no orchestrator has said yet whether it takes the new protocol")
 
@@ -68,7 +68,7 @@ def refused(deployment: S1VLDeployment, config: str, message: str) -> Protocol:
     return _kept(config, Reason.PROTOCOL_INVALID, f"{where}{message}")
 
 
-def _in_use(config: str) -> str:
+def in_use(config: str) -> str:
     """The protocol of a configuration's text; "" when it has none, or somebody made it unreadable."""
     try:
         parsed: Any = yaml.safe_load(config)
@@ -79,6 +79,6 @@ def _in_use(config: str) -> str:
 
 
 def _kept(config: str, reason: Reason, why: str) -> Protocol:
-    value = _in_use(config)
+    value = in_use(config)
     rest = "the last protocol stays in the configuration" if value else "nobody is served until then"
     return Protocol(value, reason, f"{why}; {rest}")
