@@ -19,17 +19,17 @@ from pathlib import Path
 from typing import IO
 
 from s1vl_orchestrator.paths import Relative
-from s1vl_orchestrator.removal import removal
+from s1vl_orchestrator.removal import DIRECTORY, removal
 
 DIRECTORY_MODE = 0o770
 FILE_MODE = 0o660
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: opening a FIFO that somebody put there must not hang.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.ENXIO, errno.ENAMETOOLONG}
 _CHUNK_BYTES = 256 * 1024
+_MOST_LISTED = 1000
 _MOST_REMOVED = 1_000_000
 _DEEPEST = 32
 """Folders below a job's that are looked into; each costs a descriptor while it is."""
@@ -154,7 +154,7 @@ def make_directory(folder: Path, path: Relative) -> None:
                 os.mkdir(part, dir_fd=fd)
             except FileExistsError:
                 made = False
-            below = os.open(part, _DIRECTORY, dir_fd=fd)
+            below = os.open(part, DIRECTORY, dir_fd=fd)
             os.close(fd)
             fd = below
             if made:
@@ -164,15 +164,15 @@ def make_directory(folder: Path, path: Relative) -> None:
         os.close(fd)
 
 
-def list_files(folder: Path, path: Relative, limit: int = 1000) -> list[Entry]:
+def list_files(folder: Path, path: Relative) -> list[Entry]:
     """The regular files below a directory, recursively, oldest change first; links are not followed.
 
-    At most `limit` entries are looked at: code that makes a million of them must not hold us up. A name that is not
+    At most 1000 entries are looked at: code that makes a million of them must not hold us up. A name that is not
     UTF-8 cannot be told to anybody and is left out, as is what lies deeper than 32 folders.
     """
     found: list[Entry] = []
     with contextlib.suppress(OSError), _opened(folder, path) as fd:  # The code may have removed its own folder.
-        for below, info in itertools.islice(walk(fd), limit):
+        for below, info in itertools.islice(walk(fd), _MOST_LISTED):
             if stat.S_ISREG(info.st_mode) and _is_unicode(below):
                 found.append(Entry(path / below, (info.st_mtime_ns, info.st_size, info.st_ino)))
     return sorted(found, key=lambda entry: entry.stamp)
@@ -197,7 +197,7 @@ def walk(fd: int, depth: int = _DEEPEST) -> Iterator[tuple[str, os.stat_result]]
                 info = entry.stat(follow_symlinks=False)
                 yield entry.name, info
                 if depth and stat.S_ISDIR(info.st_mode):
-                    inner = os.open(entry.name, _DIRECTORY, dir_fd=fd)
+                    inner = os.open(entry.name, DIRECTORY, dir_fd=fd)
                 else:
                     continue
             except OSError:
@@ -235,7 +235,7 @@ def directory(folder: Path, path: Relative) -> Iterator[int]:
 @contextlib.contextmanager
 def directory_in(parent: int, name: str) -> Iterator[int]:
     """A descriptor of a directory in an open one. Raises OSError if there is none, or a symlink in its place."""
-    fd = os.open(name, _DIRECTORY, dir_fd=parent)
+    fd = os.open(name, DIRECTORY, dir_fd=parent)
     try:
         yield fd
     finally:
@@ -257,7 +257,7 @@ def _parent(folder: Path, path: Relative) -> Iterator[int]:
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for part in path.parts[:-1]:
-            below = os.open(part, _DIRECTORY, dir_fd=fd)
+            below = os.open(part, DIRECTORY, dir_fd=fd)
             os.close(fd)
             fd = below
         yield fd

@@ -13,7 +13,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _RIGHTS = 0o700
 
 
@@ -99,12 +99,12 @@ def _enter(parent: int, name: str) -> int | None:
     if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
         return None
     try:
-        folder = os.open(name, _FOLDER, dir_fd=parent)
+        folder = os.open(name, DIRECTORY, dir_fd=parent)
     except NotADirectoryError:  # It was replaced just now.
         return None
     except PermissionError:
         _unlock(parent, name)
-        folder = os.open(name, _FOLDER, dir_fd=parent)
+        folder = os.open(name, DIRECTORY, dir_fd=parent)
     with contextlib.suppress(PermissionError):  # Another user's; our group may be enough.
         os.fchmod(folder, _RIGHTS)
     return folder
