@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -74,6 +75,16 @@ def step(what: str) -> Iterator[Step]:
 def say(text: str) -> None:
     """One line that is not a step."""
     console.print(escape(text))
+
+
+@contextlib.contextmanager
+def exit_on_failure() -> Iterator[None]:
+    """Print a Failure and end the program with status 1."""
+    try:
+        yield
+    except Failure as error:
+        fail(error)
+        sys.exit(1)
 
 
 def fail(error: BaseException) -> None:

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 
 import typer
 
 from hack.cluster import paths
-from hack.ui import Failure, fail, say
+from hack.ui import Failure, exit_on_failure, fail, say
 
 app = typer.Typer(help="A real single-node Kubernetes on this machine.", no_args_is_help=True, add_completion=False)
-
-
-def _guarded(action: Callable[[], object]) -> None:
-    try:
-        action()
-    except Failure as error:
-        fail(error)
-        sys.exit(1)
 
 
 @app.command()
@@ -26,7 +17,8 @@ def up() -> None:
     """Start the cluster; does nothing when it runs."""
     from hack.cluster.up import up as action  # noqa: PLC0415 - `kubeconfig` needs none of it
 
-    _guarded(action)
+    with exit_on_failure():
+        action()
 
 
 @app.command()
@@ -35,12 +27,9 @@ def down() -> None:
     from hack.cluster.down import take_down  # noqa: PLC0415
     from hack.cluster.up import machine_lock  # noqa: PLC0415
 
-    def action() -> None:
-        with machine_lock():
-            if not take_down():
-                say("No cluster is running, and nothing of one is left.")
-
-    _guarded(action)
+    with exit_on_failure(), machine_lock():
+        if not take_down():
+            say("No cluster is running, and nothing of one is left.")
 
 
 @app.command()

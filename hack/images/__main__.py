@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
 from hack.images import build as builder
 from hack.images.load import load_into_cluster
-from hack.ui import Failure, fail, say
+from hack.ui import exit_on_failure, say
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
@@ -36,8 +35,5 @@ def build(
 
 
 if __name__ == "__main__":
-    try:
+    with exit_on_failure():
         app()
-    except Failure as error:
-        fail(error)
-        sys.exit(1)

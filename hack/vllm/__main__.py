@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import tempfile
 from pathlib import Path
 from types import FrameType
@@ -12,7 +11,7 @@ from typing import Annotated
 import typer
 
 from hack.cluster.paths import ROOT
-from hack.ui import Failure, fail, say, step
+from hack.ui import Failure, exit_on_failure, say, step
 from hack.vllm import install, serve
 
 app = typer.Typer(add_completion=False, help="A real vLLM without a GPU, serving a tiny Qwen3-VL.")
@@ -52,8 +51,5 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with exit_on_failure():
         app()
-    except Failure as error:
-        fail(error)
-        sys.exit(1)

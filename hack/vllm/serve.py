@@ -160,7 +160,7 @@ def members(leader: int) -> list[int]:
 
 def _await_health(server: Server) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while not _healthy(server.url):
+    while not healthy(server.url):
         if not server.alive:
             raise Failure(f"vLLM ended with {server.process.returncode} while starting", server.log)
         if time.monotonic() > deadline:
@@ -168,7 +168,8 @@ def _await_health(server: Server) -> None:
         time.sleep(0.2)
 
 
-def _healthy(url: str) -> bool:
+def healthy(url: str) -> bool:
+    """Whether a server answers its health check; it may not listen yet."""
     try:
         return httpx.get(f"{url}/health", timeout=5).status_code == 200
     except httpx.TransportError:

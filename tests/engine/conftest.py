@@ -19,7 +19,9 @@ import pytest
 
 from hack.ui import step
 from hack.vllm import install, serve
-from tests.component.engine_sim.conftest import Client, data_url, image_part, png, wait_until
+from tests.component.engine_sim.conftest import Client, image, until
+
+__all__ = ["image", "until"]
 
 REAL = os.environ.get("S1VL_TEST_ENGINE") == "vllm"
 TIMEOUT = 300.0
@@ -98,22 +100,6 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     engine = Engine(media, launch)
     yield engine
     engine.end()
-
-
-@pytest.fixture
-def image() -> Callable[..., dict[str, object]]:
-    """Makes image parts with a data URL: `image(width, height, colour, uuid=...)`."""
-
-    def make(width: int = 64, height: int = 64, colour: str = "red", *, uuid: str | None = None) -> dict[str, object]:
-        return image_part(data_url(png(width, height, colour)), uuid)
-
-    return make
-
-
-@pytest.fixture
-def until() -> Callable[..., None]:
-    """Waits for a condition: `until(lambda: ..., "what")`."""
-    return wait_until
 
 
 def error_of(response: httpx.Response, status: int = 400) -> dict[str, Any]:

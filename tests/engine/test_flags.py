@@ -10,7 +10,6 @@ import pytest
 from hack.ports import free_port
 from hack.vllm import arguments, serve
 from s1vl_operator.desired import vllm
-from tests.component.engine_sim.conftest import healthy
 from tests.engine.conftest import REAL
 
 
@@ -21,7 +20,7 @@ def test_the_operators_flags_are_accepted(engine) -> None:
     assert len(wanted) >= 10
     assert wanted <= set(words)
     assert words[words.index("--limit-mm-per-prompt") + 1] == '{"image":15,"video":0}'
-    assert healthy(server.url)
+    assert serve.healthy(server.url)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from hack.ports import free_port
+from hack.vllm.serve import healthy
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 VLLM = REPOSITORY / "hack" / "engine_sim" / "bin" / "vllm"
@@ -85,13 +86,6 @@ def wait_until(condition: Callable[[], bool], what: str, timeout: float = START_
         if time.monotonic() > end:
             raise AssertionError(f"not within {timeout:g} s: {what}")
         time.sleep(0.02)
-
-
-def healthy(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/health", timeout=5).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 Start = Callable[..., Engine]
