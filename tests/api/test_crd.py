@@ -15,10 +15,12 @@ import yaml
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
+from s1vl_operator.api.changes import Effect, change
 from s1vl_operator.api.crd import crd
 from s1vl_operator.api.v1alpha1 import GROUP, PLURAL, VERSION, parse
 from s1vl_operator.desired import Context, desired_state
 from tests.unit.operator.api.corpus import BAD, CHANGES, GOOD, Resource, resource
+from tests.unit.operator.api.samples import around, fields
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
 
@@ -112,6 +114,17 @@ def test_refuses_what_the_operator_refuses(api: Api, bad: Resource, path: str, m
 
 @pytest.mark.parametrize(("before", "after", "message"), CHANGES.values(), ids=CHANGES)
 def test_changes(api: Api, before: Resource, after: Resource, message: str) -> None:
+    _change(api, before, after, message)
+
+
+@pytest.mark.parametrize("path", sorted(fields()))
+def test_every_field_can_be_changed_unless_it_is_said_to_be_immutable(api: Api, path: str) -> None:
+    before, after = around(path)
+    _change(api, before, after, "immutable" if change(path).effect is Effect.IMMUTABLE else "")
+
+
+def _change(api: Api, before: Resource, after: Resource, message: str) -> None:
+    """Create and change one; it is refused with the message, or taken when there is none."""
     name = f"change-{secrets.token_hex(3)}"
     made = api.create(resource(before, name), dry=False)
     try:

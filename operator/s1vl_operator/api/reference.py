@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from s1vl_operator.api.changes import Effect, change
 from s1vl_operator.api.conditions import ConditionType, Reason
 from s1vl_operator.api.crd import Schema, schema
 from s1vl_operator.api.v1alpha1 import API_VERSION, KIND, SHORT
@@ -28,7 +29,10 @@ def markdown() -> str:
     parts = [
         HEAD,
         "## Spec\n",
-        _fields(root["properties"]["spec"], "spec"),
+        "What a change of a field does:\n",
+        *(f"- {effect}: {effect.description}" for effect in Effect),
+        "",
+        _spec(root["properties"]["spec"]),
         "## Rules between fields\n",
         *(f"- `{path}`: {rule['message']}" for path, rule in _rules(root, "")),
         "\n## Status\n",
@@ -43,6 +47,14 @@ def markdown() -> str:
         ),
     ]
     return "\n".join(parts).rstrip() + "\n"
+
+
+def _spec(node: Schema) -> str:
+    rows = (
+        (f"`{name}`", kind, default, "" if kind == "object" else str(change(name)), text)
+        for name, kind, default, text in _walk(node, "spec")
+    )
+    return _table(("field", "type", "default", "a change is", "what it is"), rows)
 
 
 def _fields(node: Schema, path: str) -> str:
