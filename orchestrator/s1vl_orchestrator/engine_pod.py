@@ -55,7 +55,7 @@ class Pod:
         self.hung = False
         self.unhealthy: str | None = None
         self._connections = Connections()
-        self._waits: set[asyncio.Timeout] = set()
+        self._waits: dict[asyncio.Timeout, bool] = {}  # Whether it has a limit of its own.
         self._version_asked = False
         self._failures = 0
         self._avoided_until = 0.0
@@ -100,8 +100,11 @@ class Pod:
         """Note whether it hangs. Requests that wait for one that does are broken off."""
         self.hung = hung
         if hung:
-            for wait in self._waits:
-                wait.reschedule(asyncio.get_running_loop().time())
+            self._break_off(list(self._waits))
+
+    def doubt(self) -> None:
+        """One of those that it may stand for hangs: requests that would wait without a limit are broken off."""
+        self._break_off([wait for wait, limited in self._waits.items() if not limited])
 
     @asynccontextmanager
     async def patience(self, seconds: float | None = None) -> AsyncIterator[None]:
@@ -109,17 +112,17 @@ class Pod:
 
         Raises:
             TimeoutError: After `seconds`.
-            TryAgainError: When it turns out to hang.
+            TryAgainError: When it turns out to hang, or may do so.
         """
         try:
             async with asyncio.timeout(0 if self.hung else seconds) as wait:
-                self._waits.add(wait)
+                self._waits[wait] = seconds is not None
                 try:
                     yield
                 finally:
-                    self._waits.discard(wait)
+                    del self._waits[wait]
         except TimeoutError as error:
-            if self.hung:
+            if self.hung or (seconds is None and wait.expired()):
                 raise TryAgainError(Cause.STALLED, HUNG) from error
             raise
 
@@ -166,6 +169,12 @@ class Pod:
     async def close(self) -> None:
         """Close connections that are not in use, and the others when they no longer are."""
         await self._connections.close()
+
+    def _break_off(self, waits: list[asyncio.Timeout]) -> None:
+        now = asyncio.get_running_loop().time()
+        for wait in waits:
+            if not wait.expired():  # One that ends by itself just now cannot be told to.
+                wait.reschedule(now)
 
     def _learn(self, answer: bytes) -> None:
         try:

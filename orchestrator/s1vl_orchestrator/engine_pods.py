@@ -66,9 +66,11 @@ class EnginePods:
             self._url, self._host = target
             self._list([self._url])
             self._wakes[0].set()
-        self._hung = frozenset(config.hung_pods)
+        before, self._hung = self._hung, frozenset(config.hung_pods)
         for pod in (*self._listed, *self._unlisted):
             self._mark(pod)
+        if self._hung - before:
+            self._doubt()
         if not self._tasks:
             steps = (self._find, self._probe)
             self._tasks = [
@@ -162,6 +164,8 @@ class EnginePods:
         self._unlisted = [pod for pod in known.values() if not pod.listed]
         log.info("engine pods: %s", ", ".join(pod.address for pod in self._listed))
         self._wakes[1].set()
+        if self._hung:
+            self._doubt()
 
     def _new(self, url: str) -> Pod:
         pod = Pod(url)
@@ -174,6 +178,12 @@ class EnginePods:
         if hung != pod.hung:
             log.warning("engine pod %s: %s", pod.address, HUNG if hung else "it computes again")
             pod.hang(hung)
+
+    def _doubt(self) -> None:
+        """Free those who went to the Service's name, before the pods were known: they may wait for one that hangs."""
+        for pod in (*self._listed, *self._unlisted):
+            if self._host and pod.url == self._url:
+                pod.doubt()
 
     async def _forget(self, pod: Pod) -> None:
         self.metrics.engine_requests.remove(pod.address)

@@ -235,6 +235,31 @@ async def test_who_waits_for_a_pod_that_hangs_is_served_by_another(world: World,
     await until(lambda: world.service.describe()["engine"]["ready"])
 
 
+@pytest.mark.parametrize("first", ["hung", "listed"])
+async def test_who_came_by_the_services_name_does_not_wait_for_a_pod_that_hangs(
+    world: World, pods: Pods, first: str
+) -> None:
+    """As long as DNS names no pod nobody knows which one a request is at."""
+    service = "127.0.0.9"
+    await pods.start(service, listed=False)
+    pods.script(Fail(-1))
+    waiting = asyncio.create_task(plain(world))
+    await until(pods.asked, "the request to wait")
+    pods.engines[service].script = [final("blue")]
+    pods.engines[service].hold = asyncio.Event()
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}], "stream": True}
+    async with world.http.stream("POST", "/v1/chat/completions", json=body) as speaking:
+        lines = speaking.aiter_lines()
+        assert (await anext(lines)).startswith("data: ")
+        for step in ("hung", "listed") if first == "hung" else ("listed", "hung"):
+            await (say_hung(world, THREE[1]) if step == "hung" else pods.start(THREE[0]))
+        assert "red" in await waiting
+        assert pods.asked() == {service: 2, THREE[0]: 1}
+        # What is being said goes on: should it be the one that hangs, silence ends it.
+        pods.engines[service].hold.set()
+        assert "blue" in "".join([line async for line in lines])
+
+
 async def test_nobody_waits_where_every_pod_hangs(world: World, pods: Pods) -> None:
     await pods.start(THREE[0])
     await say_hung(world, THREE[0])
