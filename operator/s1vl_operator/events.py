@@ -7,28 +7,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
-from s1vl_operator.api.conditions import ConditionType, Reason
+from s1vl_operator.api.conditions import ConditionType
+from s1vl_operator.api.reasons import Nature, Reason
 
 Manifest = dict[str, Any]
 
 NOTE_MAX = 1000
 """The API takes 1024 bytes."""
-
-_CALM = frozenset(
-    {
-        Reason.RECONCILING,
-        Reason.PAUSED,
-        Reason.STABLE,
-        Reason.ROLLOUT_IN_PROGRESS,
-        Reason.ENGINE_STARTING,
-        Reason.ORCHESTRATOR_STARTING,
-        Reason.SANDBOXES_STARTING,
-        Reason.CONFIG_NOT_LOADED,
-        Reason.SCALED_TO_ZERO,
-        Reason.NOT_CHECKED,
-    }
-)
-"""Reasons of a False that nobody needs to be warned of."""
 
 
 class EventReason(StrEnum):
@@ -70,7 +55,7 @@ def transitions(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> li
             event = Event("Normal", reason, message) if status == "True" else _not_ready(reason, message)
         else:
             changed = (was.get("status"), was.get("reason")) != (status, reason) and status != "Unknown"
-            calm = status == "True" or reason in _CALM
+            calm = status == "True" or _calm(reason)
             event = Event("Normal" if calm else "Warning", reason, message)
         if changed and event not in events:
             events.append(event)
@@ -78,8 +63,12 @@ def transitions(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> li
 
 
 def _not_ready(reason: str, message: str) -> Event:
-    calm = reason in _CALM
-    return Event("Normal" if calm else "Warning", EventReason.NOT_READY, f"{reason}: {message}")
+    return Event("Normal" if _calm(reason) else "Warning", EventReason.NOT_READY, f"{reason}: {message}")
+
+
+def _calm(reason: str) -> bool:
+    """Whether nobody needs to be warned."""
+    return Reason(reason).nature is not Nature.TROUBLE
 
 
 def changes(created: list[str], changed: list[str], removed: list[str], restarted: Sequence[str] = ()) -> list[Event]:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from s1vl_operator import events
-from s1vl_operator.api.conditions import Reason
+from s1vl_operator.api.reasons import Reason
 from s1vl_operator.api.v1alpha1 import InvalidSpec, S1VLDeployment, parse
 from s1vl_operator.cluster.apply import Applier, Failure, Obstacle, Result
 from s1vl_operator.cluster.kinds import CHILDREN, CONFIG_MAP, EVENT, POD, S1VL_DEPLOYMENT, Manifest

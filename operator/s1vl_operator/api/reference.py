@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from s1vl_operator.api.changes import Effect, change
-from s1vl_operator.api.conditions import ConditionType, Reason
+from s1vl_operator.api.conditions import ConditionType
 from s1vl_operator.api.crd import Schema, schema
+from s1vl_operator.api.reasons import Reason
 from s1vl_operator.api.v1alpha1 import API_VERSION, KIND, SHORT
 
 HEAD = f"""\

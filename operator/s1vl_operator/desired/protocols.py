@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from s1vl_operator.api.conditions import Reason
+from s1vl_operator.api.reasons import Reason
 from s1vl_operator.api.v1alpha1 import S1VLDeployment
 from s1vl_operator.desired.context import DEFAULT_PROTOCOL, Manifest
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from s1vl_operator.api.conditions import ConditionType, Reason, Status
+from s1vl_operator.api.conditions import ConditionType, Status
+from s1vl_operator.api.reasons import Reason
 from s1vl_operator.api.v1alpha1 import S1VLDeployment
 from s1vl_operator.desired import names
 from s1vl_operator.observe import engines

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from s1vl_operator.api.conditions import Reason
+from s1vl_operator.api.reasons import Reason
 from s1vl_operator.observe.snapshot import Manifest, Snapshot
 
 LAST_WORDS = 400

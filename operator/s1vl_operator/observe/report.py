@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from s1vl_operator.api.conditions import Reason
+from s1vl_operator.api.reasons import Reason
 
 
 @dataclass(frozen=True)

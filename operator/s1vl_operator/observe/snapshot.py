@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from s1vl_operator.api.conditions import Reason
+from s1vl_operator.api.reasons import Reason
 from s1vl_operator.observe.report import Report
 
 Manifest = dict[str, Any]

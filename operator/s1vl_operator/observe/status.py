@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from s1vl_operator.api.conditions import Condition, ConditionType, Reason, set_conditions
+from s1vl_operator.api.conditions import Condition, ConditionType, set_conditions
+from s1vl_operator.api.reasons import Reason
 from s1vl_operator.api.v1alpha1 import InvalidSpec, S1VLDeployment
 from s1vl_operator.desired import names, service_url
 from s1vl_operator.observe import checks

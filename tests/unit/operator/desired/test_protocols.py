@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from s1vl_operator.api.conditions import Reason
+from s1vl_operator.api.reasons import Reason
 from s1vl_operator.desired import Protocol, orchestrator, protocols
 from s1vl_orchestrator.config import parse_config
 from s1vl_orchestrator.protocol.profile import load_profile

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from s1vl_operator.api.conditions import Reason
+from s1vl_operator.api.reasons import Reason
 from s1vl_operator.api.v1alpha1 import InvalidSpec
 from s1vl_operator.observe import Hindrance, Report, Snapshot, invalid_status, parse_report, status
 from tests.unit.operator.observe.conftest import deployment, healthy, pod, report, workload
