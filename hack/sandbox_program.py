@@ -61,8 +61,11 @@ class SandboxProgram:
         """The end of its log."""
         return self.log.read_text(errors="replace")[-4000:]
 
-    def end(self, number: int = signal.SIGTERM, seconds: float = 60) -> int:
-        """Send a signal, wait until it is gone, and return its exit status; kill it when it takes longer."""
+    def end(self, number: int = signal.SIGINT, seconds: float = 60) -> int:
+        """Send a signal, wait until it is gone, and return its exit status; kill it when it takes longer.
+
+        Not SIGTERM by default, at which it waits for its open sessions.
+        """
         self.process.send_signal(number)
         try:
             return self.process.wait(seconds)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
-
-# Seconds that running cells get to end after SIGTERM, before their kernels are killed.
-_SHUTDOWN_SECONDS = 10
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -26,44 +24,15 @@ def main(argv: list[str] | None = None) -> None:
         from s1vl_sandbox import storage  # noqa: PLC0415  (keeps the init container's start short)
 
         sys.exit(storage.main(arguments.root, arguments.sub_path))
+    # As PID 1 of its container it would not hear a signal for which it has no handler.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     if arguments.command == "kernels":
-        from s1vl_sandbox.kernels import program  # noqa: PLC0415  (not what the server imports, and nothing more)
+        from s1vl_sandbox.kernels import program as kernels  # noqa: PLC0415  (not what the server imports)
 
-        sys.exit(program.main(arguments.parent, os.environ))
-    _serve()
+        sys.exit(kernels.main(arguments.parent, os.environ))
+    from s1vl_sandbox import program  # noqa: PLC0415
 
-
-def _serve() -> None:
-    import uvicorn  # noqa: PLC0415
-    from pydantic import ValidationError  # noqa: PLC0415
-
-    from s1vl_sandbox.app import create_app  # noqa: PLC0415
-    from s1vl_sandbox.isolation import refuse_without  # noqa: PLC0415
-    from s1vl_sandbox.logs import configure_logging  # noqa: PLC0415
-    from s1vl_sandbox.processes import become_subreaper, hide_from_peers  # noqa: PLC0415
-    from s1vl_sandbox.server import Server  # noqa: PLC0415
-    from s1vl_sandbox.settings import Settings  # noqa: PLC0415
-
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        for problem in error.errors(include_input=False, include_url=False):
-            name = "_".join(str(part) for part in problem["loc"]).upper()
-            print(f"s1vl-sandbox: S1VL_SANDBOX_{name}: {problem['msg']}", file=sys.stderr)
-        sys.exit(2)
-    configure_logging(settings.log_format)
-    refuse_without(settings.require_isolation)
-    become_subreaper()
-    hide_from_peers()
-    uvicorn.run(
-        create_app(Server(settings, owns_children=True)),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        # The query of a request may hold the API key.
-        access_log=False,
-        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
-    )
+    sys.exit(program.main())
 
 
 if __name__ == "__main__":

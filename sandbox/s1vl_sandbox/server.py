@@ -82,7 +82,7 @@ class Server:
         self.sessions = Sessions(
             self.pool, settings.max_sessions, settings.session_timeout_seconds, self.metrics, self.home, clock=clock
         )
-        self.readiness = Readiness(self.pool, self.sessions, lambda: self.link.problem)
+        self.readiness = Readiness(self.pool, self.sessions, lambda: "draining" if self.draining else self.link.problem)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -102,6 +102,20 @@ class Server:
             self._context.destroy(linger=0)
             if not self._separate:
                 shutil.rmtree(self.root, ignore_errors=True)
+
+    def drain(self) -> None:
+        """Be unready and open no session any more; those that are open go on until they are closed or expire."""
+        self.sessions.draining = True
+
+    @property
+    def draining(self) -> bool:
+        """Whether :meth:`drain` was called."""
+        return self.sessions.draining
+
+    @property
+    def drained(self) -> bool:
+        """Whether it was called and no session is open."""
+        return self.draining and not len(self.sessions)
 
     def file_roots(self) -> list[Root]:
         """The folders that the file API serves: home, and the private folders of the open sessions."""

@@ -16,6 +16,7 @@ from s1vl_sandbox.pool import KernelPool
 from s1vl_sandbox.telemetry import Metrics
 
 __all__ = [
+    "DrainingError",
     "Session",
     "SessionClosedError",
     "SessionLimitError",
@@ -24,6 +25,10 @@ __all__ = [
 ]
 
 _CHDIR_TIMEOUT_SECONDS = 10.0
+
+
+class DrainingError(RuntimeError):
+    """The server is about to end: it opens no session any more."""
 
 
 class SessionLimitError(RuntimeError):
@@ -80,6 +85,8 @@ class Sessions:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.limit = limit
+        self.draining = False
+        """Open no session any more; those that are open go on."""
         self.timeout_seconds = timeout_seconds
         self._pool = pool
         self._metrics = metrics
@@ -121,6 +128,7 @@ class Sessions:
             readable: Absolute paths below the workspace; if any are given, nothing else of it can be read.
 
         Raises:
+            DrainingError: It is not open, and none is opened any more.
             SessionLimitError: The limit is reached.
             WorkingDirectoryError: ``cwd`` or one of ``readable`` cannot be used.
             KernelStartError: No kernel could be started.
@@ -157,6 +165,7 @@ class Sessions:
             The session's name and the result.
 
         Raises:
+            DrainingError: A session had to be opened and none is any more.
             SessionLimitError: A session had to be opened and the limit is reached.
             WorkingDirectoryError: ``cwd`` or one of ``readable`` cannot be used.
             KernelStartError: No kernel could be started.
@@ -205,6 +214,8 @@ class Sessions:
         if session is not None:
             working_directory(cwd)
             return session
+        if self.draining:
+            raise DrainingError("draining")
         if len(self._open) >= self.limit:
             raise SessionLimitError(f"session limit reached: {len(self._open)} of {self.limit} sessions are open")
         grants = session_grants(cwd, readable, str(self._workspace))

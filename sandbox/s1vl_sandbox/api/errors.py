@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from s1vl_sandbox.cells import KernelStartError, WorkingDirectoryError
 from s1vl_sandbox.envelope import failure
-from s1vl_sandbox.sessions import SessionClosedError, SessionLimitError
+from s1vl_sandbox.sessions import DrainingError, SessionClosedError, SessionLimitError
 
 
 class RequestRefusedError(Exception):
@@ -31,6 +31,9 @@ def install_error_handlers(app: FastAPI) -> None:
 
     async def refused(_: Request, error: RequestRefusedError) -> JSONResponse:
         return answer(error.status, str(error), error.hint)
+
+    async def draining(_: Request, error: DrainingError) -> JSONResponse:
+        return answer(503, str(error), "this sandbox is ending and opens no session any more: use another one")
 
     async def session_limit(_: Request, error: SessionLimitError) -> JSONResponse:
         return answer(400, str(error), "delete a session that is no longer used, or try again later")
@@ -56,6 +59,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
     for kind, handler in {
         RequestRefusedError: refused,
+        DrainingError: draining,
         SessionLimitError: session_limit,
         WorkingDirectoryError: directory,
         SessionClosedError: closed,

@@ -28,8 +28,6 @@ _log = logging.getLogger(__name__)
 _SOON_SECONDS = 0.005
 _IDLE_SECONDS = 1.0
 _RETRY_SECONDS = 1.0
-# After SIGTERM a server has so long to let cells end, which it does in 10 s, before its kernels are killed.
-_TERM_GRACE_SECONDS = 15.0
 _END_SECONDS = 10.0
 # Embryos and kernels that are starting, at once: more than cores only delay the first of them.
 _MOST_STARTING = max(1, os.cpu_count() or 1)
@@ -56,7 +54,7 @@ class Host:
         self._queue: deque[Message] = deque()
         self._retry_at = 0.0
         self._watch_at = 0.0
-        self._stop_at: float | None = None
+        self._terms = 0
         self._served = False
         self._family = Family(kernels_folder(state_dir), live, self._close)
         self._path = socket_path(state_dir)
@@ -86,7 +84,10 @@ class Host:
         self._queue.clear()
 
     def run(self) -> None:
-        """Serve until SIGTERM, or until the parent or its connection is gone."""
+        """Serve until the parent or its connection is gone, or until SIGTERM; then on as long as a server is connected.
+
+        A second SIGTERM is the end.
+        """
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._terminate)
         signal.signal(signal.SIGINT, signal.SIG_IGN if self._parent else self._terminate)
@@ -102,13 +103,12 @@ class Host:
         self._path.unlink(missing_ok=True)
 
     def _terminate(self, *_: Any) -> None:
-        if self._stop_at is None:
-            self._stop_at = time.monotonic() + _TERM_GRACE_SECONDS
+        self._terms += 1
 
     def _done(self) -> bool:
         if self._parent is not None and (os.getppid() != self._parent or (self._served and self._server is None)):
             return True
-        return self._stop_at is not None and (self._server is None or time.monotonic() > self._stop_at)
+        return self._terms > 1 or (self._terms == 1 and self._server is None)
 
     def _patience(self) -> float:
         if self._family.busy:
@@ -192,7 +192,7 @@ class Host:
 
     def _fill(self) -> None:
         """Make one embryo at a time, and none while a session waits for its kernel: cells share these cores."""
-        if self._limits is None or self._stop_at is not None or time.monotonic() < self._retry_at:
+        if self._limits is None or self._terms or time.monotonic() < self._retry_at:
             return
         if self._queue or self._in(State.STARTING, State.PREPARING) or len(self._in(State.WAITING)) >= self._warm:
             return

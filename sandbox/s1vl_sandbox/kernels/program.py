@@ -17,7 +17,7 @@ _PREFIX = "S1VL_SANDBOX_"
 
 
 def main(parent: int | None, environ: Mapping[str, str]) -> int:
-    """Host kernels until SIGTERM, or until ``parent`` is gone.
+    """Host kernels until ``parent`` is gone, or until SIGTERM and the end of the server that is connected.
 
     All but these comes from the server: `S1VL_SANDBOX_STATE_DIR`, `_REQUIRE_ISOLATION`, `_LOG_FORMAT`.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
@@ -18,6 +19,8 @@ import pytest_asyncio
 from s1vl_sandbox.app import create_app
 from s1vl_sandbox.server import Server
 from s1vl_sandbox.settings import Settings
+
+from .pod import Pod
 
 Answer = dict[str, Any]
 
@@ -129,6 +132,19 @@ async def sandbox() -> AsyncIterator[Sandbox]:
     """One server for all tests that need nothing special; each uses sessions of its own."""
     async with run_sandbox(max_sessions=20, warm_kernels=2) as running:
         yield running
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def pod() -> AsyncIterator[Pod]:
+    """Two programs that the test starts, in a folder short enough for sockets."""
+    with tempfile.TemporaryDirectory(prefix="s1vl-test-", dir="/tmp") as folder:
+        made = Pod(Path(folder))
+        try:
+            yield made
+        finally:
+            for program in made.programs.values():
+                program.end(signal.SIGKILL)
+            await made.http.aclose()
 
 
 @pytest.fixture
