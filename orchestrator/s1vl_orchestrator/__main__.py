@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import logging
 import logging.config
+import math
 import os
 import signal
 import sys
@@ -16,13 +17,18 @@ from pathlib import Path
 import uvicorn
 
 from s1vl_orchestrator.app import create_app, create_management_app
-from s1vl_orchestrator.service import Service
+from s1vl_orchestrator.service import STOP_SECONDS, Service
 from s1vl_orchestrator.sources import FileSource, KubernetesSource, Source, SourceError
 from s1vl_orchestrator.telemetry import log_config
 
 log = logging.getLogger("s1vl_orchestrator")
 
+LINGER_SECONDS = 5.0
+"""How long new requests are still taken after SIGTERM: not every node hears at once that the pod leaves its Service,
+and clients that keep their connections hear of it with an answer."""
 DRAIN_SLACK_SECONDS = 20.0
+CLOSE_SECONDS = 10
+"""How long connections may take to close after the last request."""
 
 
 class _Server(uvicorn.Server):
@@ -60,7 +66,7 @@ async def serve(source: Source, host: str, port: int, management_port: int) -> i
                 access_log=False,
                 server_header=False,
                 timeout_keep_alive=75,
-                timeout_graceful_shutdown=10,
+                timeout_graceful_shutdown=CLOSE_SECONDS,
             )
         )
         for app, number in ((create_app(service), port), (create_management_app(service), management_port))
@@ -76,8 +82,13 @@ async def serve(source: Source, host: str, port: int, management_port: int) -> i
         failed = not stop.is_set()  # A server that ends by itself could not bind its port, and has said so.
         if not failed:
             snapshot = service.snapshot
-            limit = snapshot.config.limits.deadline_seconds if snapshot else 0.0
-            await service.drain(limit + DRAIN_SLACK_SECONDS)
+            longest = (snapshot.config.limits.deadline_seconds if snapshot else 0.0) + DRAIN_SLACK_SECONDS
+            service.leaving = True
+            await asyncio.sleep(LINGER_SECONDS)
+            # Connections that no request is running on are closed now, the others with their answer.
+            servers[0].config.timeout_graceful_shutdown = math.ceil(longest + STOP_SECONDS) + CLOSE_SECONDS
+            servers[0].should_exit = True
+            await service.drain(longest)
         for server in servers:
             server.should_exit = True
         await asyncio.gather(*running, return_exceptions=True)

@@ -67,7 +67,7 @@ def _app(title: str, service: Service, routers: tuple[APIRouter, ...], models: t
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid_parameter)
     app.add_exception_handler(ClientDisconnect, _client_gone)
-    app.add_middleware(_RequestContext)
+    app.add_middleware(_RequestContext, service=service)
 
     def openapi() -> dict[str, Any]:
         if not app.openapi_schema:
@@ -118,8 +118,9 @@ async def _client_gone(_request: Request, _error: Exception) -> JSONResponse:
 class _RequestContext:
     """ASGI middleware: a request id in logs and answer, one log line per request, and JSON for our own defects too."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
+        self._service = service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -135,7 +136,10 @@ class _RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-Id"] = identity
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = identity
+                if self._service.leaving:
+                    headers["Connection"] = "close"
             await send(message)
 
         try:

@@ -38,7 +38,8 @@ class Service:
     """Everything that lives as long as the process.
 
     Attributes:
-        draining: Set at SIGTERM: no new requests, running ones finish.
+        leaving: Set at SIGTERM: connections are closed with their answers, so that clients turn to other instances.
+        draining: Set some seconds later: no new requests, running ones finish.
         started_at: Unix time in seconds.
     """
 
@@ -57,6 +58,7 @@ class Service:
         self._canary_workers = Workers()
         # Apart too: who looks at many pictures must not hold up the jobs.
         self.serving_workers = Workers()
+        self.leaving = False
         self.draining = False
         self.started_at = int(time.time())
         self.snapshot: Snapshot | None = None
@@ -110,7 +112,7 @@ class Service:
 
     async def drain(self, seconds: float) -> None:
         """Take no new requests and wait until the running ones are done; those that take longer are ended."""
-        self.draining = True
+        self.leaving = self.draining = True
         log.info("draining: %d requests are running", self.active)
         try:
             async with asyncio.timeout(seconds):

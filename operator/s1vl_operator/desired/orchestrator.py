@@ -16,10 +16,8 @@ from s1vl_operator.desired import names, patch, paths, security, vllm, workload
 from s1vl_operator.desired.context import Context, Manifest
 
 CONFIG_KEY = "config.yaml"
-PRE_STOP = 5
-"""Seconds between a pod's removal from its Service and SIGTERM."""
-EXIT_MARGIN = 45
-"""Seconds beyond the longest job that a pod gets to end."""
+EXIT_MARGIN = 50
+"""Seconds beyond the longest job that a pod gets to end. For the first of them it takes requests still."""
 
 
 def manifests(deployment: S1VLDeployment, context: Context) -> list[Manifest]:
@@ -172,7 +170,7 @@ def _deployment(deployment: S1VLDeployment, context: Context) -> Manifest:
         names.labels(deployment, "orchestrator"),
         automountServiceAccountToken=True,
         serviceAccountName=names.orchestrator(deployment),
-        terminationGracePeriodSeconds=PRE_STOP + spec.deadline_seconds + EXIT_MARGIN,
+        terminationGracePeriodSeconds=spec.deadline_seconds + EXIT_MARGIN,
         containers=[_container(deployment, context)],
         volumes=[paths.table(deployment).volume, security.scratch("tmp")],
     )
@@ -210,7 +208,6 @@ def _container(deployment: S1VLDeployment, context: Context) -> Manifest:
         "startupProbe": workload.http_probe("/healthz", period=2, failures=60),
         "readinessProbe": workload.http_probe("/readyz", period=2),
         "livenessProbe": workload.http_probe("/healthz", period=10, failures=6),
-        "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP}}},
         "securityContext": security.container(),
         "volumeMounts": [paths.table(deployment).orchestrator, {"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
     }

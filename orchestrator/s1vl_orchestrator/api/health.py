@@ -48,7 +48,7 @@ async def readyz(request: Request) -> JSONResponse:
     Engine and sandboxes are not part of it: without them requests still get their documented errors, from here.
     """
     service: Service = request.app.state.service
-    if service.draining:
+    if service.leaving:
         return JSONResponse({"ready": False, "message": "shutting down"}, 503)
     if service.snapshot is None:
         return JSONResponse({"ready": False, "message": service.config_problem}, 503)

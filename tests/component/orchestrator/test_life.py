@@ -197,6 +197,15 @@ async def test_not_ready_before_a_configuration(tmp_path: Path) -> None:
         await service.close()
 
 
+async def test_before_it_drains_it_serves_and_sends_clients_elsewhere(world: World) -> None:
+    assert "connection" not in (await world.ask(text(), image(png()))).headers
+    world.service.leaving = True
+    assert (await world.http.get("/readyz")).status_code == 503
+    for query in ("", "?stream=true"):
+        answer = await world.http.post(f"/process{query}", json={"messages": [text(), image(png())]})
+        assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+
+
 async def test_draining_finishes_what_runs(world: World) -> None:
     world.engine.script = [code("import time; time.sleep(1); print(1)"), final("finished")]
     running = asyncio.create_task(world.answer(text(), image(png())))
