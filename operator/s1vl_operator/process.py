@@ -159,7 +159,7 @@ async def _refresh(surroundings: Surroundings) -> None:
     while True:
         await asyncio.sleep(REFRESH_SECONDS)
         if await surroundings.refresh():
-            logger.info("The API server's addresses changed: %s", surroundings.context().api_server_cidrs)
+            logger.info("The surroundings changed: %s", surroundings.context())
 
 
 async def _unless(stopped: asyncio.Event, wanted: Awaitable[object], *others: asyncio.Task[None]) -> bool:

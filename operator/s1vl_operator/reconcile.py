@@ -15,9 +15,28 @@ from s1vl_operator import events
 from s1vl_operator.api.reasons import Reason
 from s1vl_operator.api.v1alpha1 import InvalidSpec, S1VLDeployment, parse
 from s1vl_operator.cluster.apply import Applier, Failure, Obstacle, Result
-from s1vl_operator.cluster.kinds import CHILDREN, CONFIG_MAP, EVENT, POD, S1VL_DEPLOYMENT, Manifest
+from s1vl_operator.cluster.kinds import (
+    AUTOSCALERS,
+    CHILDREN,
+    CONFIG_MAP,
+    EVENT,
+    POD,
+    S1VL_DEPLOYMENT,
+    SCALED_OBJECT,
+    Manifest,
+    kind_of,
+)
 from s1vl_operator.cluster.port import ApiError, Cluster, Unreachable
-from s1vl_operator.desired import Context, Protocol, desired_secrets, desired_state, names, orchestrator, protocols
+from s1vl_operator.desired import (
+    Context,
+    Protocol,
+    autoscaling,
+    desired_secrets,
+    desired_state,
+    names,
+    orchestrator,
+    protocols,
+)
 from s1vl_operator.engine_health import EnginePod, Health
 from s1vl_operator.observe import Hindrance, Snapshot, engines, invalid_status, status
 from s1vl_operator.observe.pods import is_ready, pod_url
@@ -91,7 +110,13 @@ class Reconciler:
         snapshot = await self._snapshot(deployment, {**observed, **done.objects}, pods)
         unmet = Hindrance(protocol.reason, protocol.message) if protocol.reason else None
         names_of_hung = frozenset(pod["metadata"]["name"] for pod in hung)
-        snapshot = replace(snapshot, hindrance=_hindrance(deployment, done), protocol=unmet, hung=names_of_hung)
+        snapshot = replace(
+            snapshot,
+            hindrance=_hindrance(deployment, done),
+            autoscaler=autoscaling.missing(deployment, self.context()),
+            protocol=unmet,
+            hung=names_of_hung,
+        )
         new = status(deployment, snapshot, self._time())
         changes = events.changes(done.created, done.changed, done.removed, done.restarted)
         await self._tell(cr, new, changes)
@@ -100,10 +125,25 @@ class Reconciler:
     async def _look(self, deployment: S1VLDeployment) -> tuple[dict[tuple[str, str], Manifest], list[Manifest]]:
         selector = names.selector_text(deployment)
         lists = await asyncio.gather(
-            *(self.cluster.list(kind, deployment.namespace, labels=selector) for kind in (*CHILDREN, POD))
+            *(self.cluster.list(kind, deployment.namespace, labels=selector) for kind in CHILDREN),
+            self._scaled_objects(deployment.namespace, selector),
+            self.cluster.list(POD, deployment.namespace, labels=selector),
         )
         objects = {(one["kind"], one["metadata"]["name"]): one for found in lists[:-1] for one in found}
         return objects, lists[-1]
+
+    async def _scaled_objects(self, namespace: str, selector: str) -> list[Manifest]:
+        """KEDA's objects, where the cluster has KEDA."""
+        if not self.context().keda:
+            return []
+        try:
+            return await self.cluster.list(SCALED_OBJECT, namespace, labels=selector)
+        except ApiError as error:
+            if error.status not in (403, 404):
+                raise
+            # KEDA was just removed, or our rights are older than its support: nobody's reconciliation may end on that.
+            logger.warning("Cannot list KEDA's ScaledObjects in %s: %s", namespace, error)
+            return []
 
     def _hung(self, key: Key, deployment: S1VLDeployment, pods: list[Manifest]) -> list[Manifest]:
         """The engine pods that have requests and make no progress."""
@@ -145,8 +185,13 @@ class Reconciler:
         owner = deployment.metadata.uid
         manifests = desired_state(deployment, context)
         done = await self.applier.make_secrets(desired_secrets(deployment, context), owner)
+        # Of two autoscalers of one target KEDA refuses the second, and one that is left fights with `replicas`.
+        scalers = {key: one for key, one in observed.items() if kind_of(one) in AUTOSCALERS}
+        done.removed += await self.applier.prune(manifests, scalers, owner, ())
+        observed = {key: one for key, one in observed.items() if "/".join(key) not in done.removed}
         applied = await self.applier.apply(manifests, observed, owner)
         applied.created[:0] = done.created
+        applied.removed[:0] = done.removed
         applied.failures[:0] = done.failures
         if not applied.failures:
             secret_names = _secrets_of_left_tenants(deployment, observed)

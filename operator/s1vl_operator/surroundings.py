@@ -1,4 +1,4 @@
-"""The operator's surroundings: its images, and the addresses at which pods reach the API server."""
+"""The operator's surroundings: its images, the API server's addresses, and what else the cluster serves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from s1vl_operator.cluster.kinds import ENDPOINT_SLICE
+from s1vl_operator.cluster.kinds import ENDPOINT_SLICE, SCALED_OBJECT
 from s1vl_operator.cluster.port import ApiError, Cluster, Unreachable
 from s1vl_operator.desired import Context
 from s1vl_operator.settings import Settings
@@ -15,7 +15,7 @@ from s1vl_operator.settings import Settings
 logger = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 300.0
-"""API servers come and go when a control plane is upgraded."""
+"""API servers come and go when a control plane is upgraded, and KEDA with its administrator."""
 
 
 class Surroundings:
@@ -43,10 +43,11 @@ class Surroundings:
         try:
             labels = "kubernetes.io/service-name=kubernetes"
             slices = await self._cluster.list(ENDPOINT_SLICE, "default", labels=labels)
+            keda = await self._cluster.served(SCALED_OBJECT.api_version, SCALED_OBJECT.plural)
         except (ApiError, Unreachable) as error:
             if self._context is None:
                 raise
-            logger.warning("Cannot look up the API server's addresses: %s", error)
+            logger.warning("Cannot look around in the cluster: %s", error)
             return False
         fresh = Context(
             control_image=self._settings.image,
@@ -55,6 +56,7 @@ class Surroundings:
             image_pull_policy=self._settings.image_pull_policy,
             operator_namespace=self._settings.namespace,
             api_server_cidrs=api_server_cidrs(slices, self._environment),
+            keda=keda,
         )
         changed = fresh != self._context
         self._context = fresh

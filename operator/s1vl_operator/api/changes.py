@@ -57,6 +57,7 @@ CHANGES: dict[str, Change] = {
     "spec.model.cache.size": LIVE,
     "spec.engine": _rolling("engine"),
     "spec.engine.replicas": LIVE,
+    "spec.engine.autoscaling": LIVE,
     "spec.engine.stallTimeoutSeconds": LIVE,
     "spec.images.clientPath": LIVE,
     "spec.images.sandboxPath": _rolling("sandboxes"),

@@ -65,6 +65,24 @@ class ModelSpec(Model):
     """Claim for downloaded weights and compiled kernels."""
 
 
+class EngineAutoscalingSpec(Model):
+    """An autoscaler of the engine; it sets `spec.engine.replicas`. With both targets the higher number wins."""
+
+    provider: Literal["hpa", "keda"] = "hpa"
+    """Who scales: hpa is a HorizontalPodAutoscaler, which needs vLLM's metrics in the custom metrics API (Prometheus
+    adapter); keda is KEDA's ScaledObject, which asks Prometheus itself. See docs/scaling.md."""
+    min: int = Field(1, ge=1, le=64)
+    """Replicas at least."""
+    max: int = Field(ge=1, le=64)
+    """Replicas at most."""
+    waiting_requests_per_replica: int | None = Field(None, ge=1, le=10000)
+    """Requests waiting in each engine (`vllm:num_requests_waiting`) to aim at."""
+    running_requests_per_replica: int | None = Field(None, ge=1, le=10000)
+    """Requests computed by each engine (`vllm:num_requests_running`) to aim at."""
+    prometheus_address: str | None = Field(None, max_length=512, pattern=r"^https?://[^ ]+$")
+    """URL of the Prometheus server that KEDA asks, e.g. http://prometheus.monitoring:9090."""
+
+
 class EngineSpec(Model):
     """vLLM. The defaults are the model card's flags, in the form that vLLM takes."""
 
@@ -74,7 +92,9 @@ class EngineSpec(Model):
     """vLLM version, which decides the flags. Absent: read from the image's tag; where that is no version, the flags of
     0.11.0, which every later version takes."""
     replicas: int = Field(1, ge=0, le=64)
-    """Number of engine pods; also the scale subresource."""
+    """Number of engine pods; also the scale subresource. 0 switches `autoscaling` off as well."""
+    autoscaling: EngineAutoscalingSpec | None = None
+    """Let an autoscaler choose the number of pods: then leave `replicas` out of what you apply."""
     gpus: Literal[1, 2, 4, 8] = 4
     """GPUs of each pod, and the tensor parallel size."""
     gpu_resource: ResourceName = "nvidia.com/gpu"

@@ -78,6 +78,12 @@ class Reason(StrEnum):
         "An object that is needed exists already and belongs to something else.",
         "Delete or rename it, or choose another name for the S1VLDeployment.",
     )
+    AUTOSCALER_MISSING = Topic.ENGINE.trouble(
+        "AutoscalerMissing",
+        "`engine.autoscaling.provider` is keda, but the cluster does not serve KEDA's API: the number of engine pods "
+        "stays as it is.",
+        "Install KEDA, which is noticed within five minutes, or choose another provider.",
+    )
     ROLLOUT_IN_PROGRESS = Topic.WHOLE.passing("RolloutInProgress", "Pods are being replaced or added.", "Wait.")
     ROLLOUT_BLOCKED = Topic.POD.trouble(
         "RolloutBlocked",

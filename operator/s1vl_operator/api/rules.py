@@ -197,6 +197,26 @@ RULES: tuple[Rule, ...] = (
         lambda version: _found(VLLM_VERSION, version),
     ),
     Rule(
+        "spec.engine.autoscaling",
+        "min must not be greater than max",
+        "self.min <= self.max",
+        lambda autoscaling: autoscaling.min <= autoscaling.max,
+        "min",
+    ),
+    Rule(
+        "spec.engine.autoscaling",
+        "at least one of waitingRequestsPerReplica and runningRequestsPerReplica must be set",
+        "has(self.waitingRequestsPerReplica) || has(self.runningRequestsPerReplica)",
+        lambda scaling: (scaling.waiting_requests_per_replica or scaling.running_requests_per_replica) is not None,
+    ),
+    Rule(
+        "spec.engine.autoscaling",
+        "the provider keda needs prometheusAddress",
+        "self.provider != 'keda' || has(self.prometheusAddress)",
+        lambda autoscaling: autoscaling.provider != "keda" or autoscaling.prometheus_address is not None,
+        "prometheusAddress",
+    ),
+    Rule(
         "spec.sandbox",
         "the profile aio needs an image, best pinned by its digest: there is no default one",
         f"{_NOT_STOCK} || has(self.image)",

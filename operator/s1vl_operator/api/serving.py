@@ -43,7 +43,7 @@ class SandboxSpec(Model):
 
 
 class AutoscalingSpec(Model):
-    """A HorizontalPodAutoscaler on CPU."""
+    """A HorizontalPodAutoscaler on CPU and, where it is said, on jobs; the higher number wins."""
 
     min: int = Field(1, ge=1, le=100)
     """Replicas at least."""
@@ -51,6 +51,9 @@ class AutoscalingSpec(Model):
     """Replicas at most."""
     target_cpu_utilization_percentage: int = Field(70, ge=1, le=100, alias="targetCPUUtilizationPercentage")
     """Average CPU use to aim at, in percent of the request."""
+    jobs_per_replica: int | None = Field(None, ge=1, le=1024)
+    """Running jobs of each pod (`s1vl_jobs_running`) to aim at; needs that metric in the custom metrics API, see
+    docs/scaling.md. Absent: CPU only."""
 
 
 class ServiceSpec(Model):

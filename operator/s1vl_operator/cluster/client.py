@@ -59,7 +59,7 @@ class KubernetesCluster:
         await self._api.close()
 
     async def served(self, api_version: str, plural: str) -> bool:
-        """Whether the API server serves a resource, by its discovery."""
+        """See `port.Cluster`."""
         root = "/apis" if "/" in api_version else "/api"
         try:
             found = await self._request("get", "discovery", "GET", f"{root}/{api_version}")

@@ -41,6 +41,7 @@ _ATOMIC_LISTS = frozenset(
         "items",
         "sources",
         "metrics",
+        "triggers",
         "except",
     }
 )

@@ -46,6 +46,12 @@ ENDPOINT_SLICE = Kind("discovery.k8s.io/v1", "EndpointSlice", "endpointslices")
 
 CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
 
+HORIZONTAL_POD_AUTOSCALER = Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+SCALED_OBJECT = Kind("keda.sh/v1alpha1", "ScaledObject", "scaledobjects")
+"""KEDA's; only some clusters have it, so it is listed where it is served, and not watched."""
+
+AUTOSCALERS = (HORIZONTAL_POD_AUTOSCALER, SCALED_OBJECT)
+
 CHILDREN = (
     CLAIM,
     Kind("v1", "ServiceAccount", "serviceaccounts"),
@@ -55,14 +61,14 @@ CHILDREN = (
     Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings"),
     Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
     Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
-    Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
+    HORIZONTAL_POD_AUTOSCALER,
     Kind("apps/v1", "StatefulSet", "statefulsets"),
     Kind("apps/v1", "Deployment", "deployments"),
 )
 """What the desired state is made of; listed in every reconcile, and watched. Secrets are neither: listing them is a
 right that the operator does not have."""
 
-_BY_NAME = {k.kind: k for k in (*CHILDREN, S1VL_DEPLOYMENT, POD, SECRET, EVENT, LEASE, ENDPOINT_SLICE)}
+_BY_NAME = {k.kind: k for k in (*CHILDREN, SCALED_OBJECT, S1VL_DEPLOYMENT, POD, SECRET, EVENT, LEASE, ENDPOINT_SLICE)}
 
 
 def kind_of(manifest: Manifest) -> Kind:

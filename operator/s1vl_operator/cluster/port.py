@@ -38,6 +38,9 @@ class Cluster(Protocol):
     Every method raises ApiError for a refusal and Unreachable for silence, but for what its text says.
     """
 
+    async def served(self, api_version: str, plural: str) -> bool:
+        """Whether the API server serves a resource, e.g. `apps/v1`, `deployments`."""
+
     async def read(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """One object; None when it does not exist."""
 

@@ -26,6 +26,7 @@ class Context:
         protocol: the orchestrator's protocol, by name or as a profile's text; "" when there is none to be had, and the
             orchestrator gets no configuration.
         hung_engines: addresses of engine pods that get no more requests.
+        keda: whether the cluster serves KEDA's API.
     """
 
     control_image: str
@@ -36,6 +37,7 @@ class Context:
     api_server_cidrs: tuple[tuple[str, int], ...] = ()
     protocol: str = DEFAULT_PROTOCOL
     hung_engines: tuple[str, ...] = ()
+    keda: bool = False
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,6 @@ def manifests(deployment: S1VLDeployment, context: Context) -> list[Manifest]:
         _service(deployment),
         *([workload.disruption_budget(deployment, name, "orchestrator")] if fewest > 1 else []),
         _deployment(deployment, context),
-        *([_autoscaler(deployment)] if autoscaling else []),
     ]
 
 
@@ -211,24 +210,3 @@ def _container(deployment: S1VLDeployment, context: Context) -> Manifest:
         "securityContext": security.container(),
         "volumeMounts": [paths.table(deployment).orchestrator, {"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
     }
-
-
-def _autoscaler(deployment: S1VLDeployment) -> Manifest:
-    autoscaling = deployment.spec.orchestrator.autoscaling
-    assert autoscaling  # noqa: S101 (for the type checker: the caller has looked)
-    cpu = {
-        "name": "cpu",
-        "target": {"type": "Utilization", "averageUtilization": autoscaling.target_cpu_utilization_percentage},
-    }
-    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": names.orchestrator(deployment)}
-    return _object(
-        deployment,
-        "autoscaling/v2",
-        "HorizontalPodAutoscaler",
-        spec={
-            "scaleTargetRef": target,
-            "minReplicas": autoscaling.min,
-            "maxReplicas": autoscaling.max,
-            "metrics": [{"type": "Resource", "resource": cpu}],
-        },
-    )

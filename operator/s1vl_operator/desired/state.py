@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from s1vl_operator.api.v1alpha1 import S1VLDeployment
-from s1vl_operator.desired import engine, names, network, orchestrator, sandbox, storage
+from s1vl_operator.desired import autoscaling, engine, names, network, orchestrator, sandbox, storage
 from s1vl_operator.desired.context import Context, Manifest, SecretTemplate, SecretValue
 
 
@@ -18,6 +18,7 @@ def desired_state(deployment: S1VLDeployment, context: Context) -> list[Manifest
         *engine.manifests(deployment, context),
         *(m for tenant in deployment.spec.tenants for m in sandbox.manifests(deployment, context, tenant)),
         *orchestrator.manifests(deployment, context),
+        *autoscaling.manifests(deployment, context),
     ]
 
 

@@ -141,6 +141,8 @@ def progressing(snapshot: Snapshot, deployment: S1VLDeployment) -> Verdict:
         moving.append(name)
     if moving:
         return Verdict("True", Reason.ROLLOUT_IN_PROGRESS, f"waiting for pods of {_list(moving)}")
+    if snapshot.autoscaler:
+        return Verdict("False", Reason.AUTOSCALER_MISSING, snapshot.autoscaler)
     return Verdict("False", Reason.STABLE, "every pod is made from the current spec and ready")
 
 

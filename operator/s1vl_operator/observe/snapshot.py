@@ -37,6 +37,7 @@ class Snapshot:
         config_version: digest of the configuration that the orchestrator should work with.
         hindrance: why not everything desired was applied; None when it was.
         hung: names of the engine pods that have requests and make no progress.
+        autoscaler: what keeps the engine's autoscaler from being made; "" when nothing does.
         protocol: why the configuration has another protocol than the spec asks for; None when it has that one.
     """
 
@@ -46,6 +47,7 @@ class Snapshot:
     reports: Sequence[Report] = ()
     config_version: str = ""
     hindrance: Hindrance | None = None
+    autoscaler: str = ""
     protocol: Hindrance | None = None
     hung: frozenset[str] = frozenset()
 

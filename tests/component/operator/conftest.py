@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -45,7 +45,7 @@ class World:
             applier=Applier(self.cluster, lambda: self.seconds),
             probe=self.probe,
             health=self.health,
-            context=lambda: CONTEXT,
+            context=lambda: replace(CONTEXT, keda=self.cluster.keda),
             metrics=Metrics(),
             instance="operator-0",
             now=lambda: datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds),

@@ -55,8 +55,12 @@ class FakeCluster:
     refuse: Callable[[str, Manifest], ApiError | None] = lambda _verb, _manifest: None
     events: list[Manifest] = field(default_factory=list)
     warnings: list[Manifest] = field(default_factory=list)
+    keda: bool = False
     _version: int = 0
     _applied: dict[tuple[str, Key], Manifest] = field(default_factory=dict)
+
+    async def served(self, api_version: str, _plural: str) -> bool:
+        return self.keda or not api_version.startswith("keda.sh/")
 
     async def read(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         await asyncio.sleep(0)
@@ -69,6 +73,8 @@ class FakeCluster:
         if kind.kind == "Event":
             return copy.deepcopy(self.warnings)
         assert kind.kind != "Secret", "no right to list Secrets"
+        if kind.kind == "ScaledObject" and not self.keda:
+            raise ApiError(404, "NotFound", "the server could not find the requested resource")
         wanted = dict(pair.split("=") for pair in labels.split(",") if pair).items()
         return [
             copy.deepcopy(one)

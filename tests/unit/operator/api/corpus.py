@@ -43,6 +43,21 @@ GOOD: dict[str, Resource] = {
     "first vLLM": resource({"engine": {"version": "0.11.0"}}),
     "vLLM of tomorrow": resource({"engine": {"version": "1.2.3"}}),
     "autoscaling": resource({"orchestrator": {"autoscaling": {"min": 2, "max": 2}}}),
+    "autoscaling on jobs": resource({"orchestrator": {"autoscaling": {"max": 2, "jobsPerReplica": 10}}}),
+    "engine autoscaling": resource({"engine": {"autoscaling": {"max": 2, "runningRequestsPerReplica": 1}}}),
+    "engine autoscaling by KEDA": resource(
+        {
+            "engine": {
+                "autoscaling": {
+                    "provider": "keda",
+                    "min": 2,
+                    "max": 2,
+                    "waitingRequestsPerReplica": 5,
+                    "prometheusAddress": "http://prometheus.monitoring:9090",
+                }
+            }
+        }
+    ),
     "anonymous": resource({"orchestrator": {"anonymousTenant": "chem"}}),
     "numbers as resources": resource({"sandbox": {"resources": {"limits": {"cpu": 2, "memory": "2Gi"}}}}),
     "free-form": resource({"engine": {"podTemplate": {"spec": {"x": [1, {"y": None}]}}, "env": [{"name": "A"}]}}),
@@ -159,6 +174,31 @@ BAD: dict[str, tuple[Resource, str, str]] = {
         resource({"orchestrator": {"autoscaling": {"min": 3, "max": 2}}}),
         "spec.orchestrator.autoscaling.min",
         "min must not be greater than max",
+    ),
+    "engine autoscaling down": (
+        resource({"engine": {"autoscaling": {"min": 3, "max": 2, "waitingRequestsPerReplica": 5}}}),
+        "spec.engine.autoscaling.min",
+        "min must not be greater than max",
+    ),
+    "engine autoscaling to nothing": (
+        resource({"engine": {"autoscaling": {"min": 0, "max": 2, "waitingRequestsPerReplica": 5}}}),
+        "spec.engine.autoscaling.min",
+        "1",
+    ),
+    "engine autoscaling on nothing": (
+        resource({"engine": {"autoscaling": {"max": 2}}}),
+        "spec.engine.autoscaling",
+        "at least one of waitingRequestsPerReplica and runningRequestsPerReplica",
+    ),
+    "KEDA without Prometheus": (
+        resource({"engine": {"autoscaling": {"provider": "keda", "max": 2, "waitingRequestsPerReplica": 5}}}),
+        "spec.engine.autoscaling.prometheusAddress",
+        "the provider keda needs prometheusAddress",
+    ),
+    "no URL of Prometheus": (
+        resource({"engine": {"autoscaling": {"max": 2, "waitingRequestsPerReplica": 5, "prometheusAddress": "p"}}}),
+        "spec.engine.autoscaling.prometheusAddress",
+        "match",
     ),
     "management port": (resource({"orchestrator": {"port": 10045}}), "spec.orchestrator.port", "10045"),
     "nobody": (

@@ -26,6 +26,12 @@ SAMPLES: dict[str, tuple[Any, Any]] = {
     "spec.engine.image": ("vllm/vllm-openai:v0.11.2", "vllm/vllm-openai:v0.12.0"),
     "spec.engine.version": ("0.11.2", "0.12.0"),
     "spec.engine.replicas": (1, 3),
+    "spec.engine.autoscaling.provider": ("hpa", "keda"),
+    "spec.engine.autoscaling.min": (1, 2),
+    "spec.engine.autoscaling.max": (3, 4),
+    "spec.engine.autoscaling.waitingRequestsPerReplica": (4, 8),
+    "spec.engine.autoscaling.runningRequestsPerReplica": (16, 32),
+    "spec.engine.autoscaling.prometheusAddress": ("http://a", "http://b"),
     "spec.engine.gpus": (4, 8),
     "spec.engine.gpuResource": ("nvidia.com/gpu", "amd.com/gpu"),
     "spec.engine.maxModelLen": (32768, 65536),
@@ -68,6 +74,7 @@ SAMPLES: dict[str, tuple[Any, Any]] = {
     "spec.orchestrator.autoscaling.min": (1, 2),
     "spec.orchestrator.autoscaling.max": (3, 4),
     "spec.orchestrator.autoscaling.targetCPUUtilizationPercentage": (70, 80),
+    "spec.orchestrator.autoscaling.jobsPerReplica": (10, 20),
     "spec.orchestrator.port": (10044, 8000),
     "spec.orchestrator.protocol": ("s1vl", "thyme"),
     "spec.orchestrator.protocolRef.name": ("a", "b"),
@@ -100,7 +107,15 @@ SAMPLES: dict[str, tuple[Any, Any]] = {
 }
 """Field -> its value before and after."""
 
+_SCALING = {"spec.engine.autoscaling.max": 5, "spec.engine.autoscaling.waitingRequestsPerReplica": 8}
+
 BESIDE: dict[str, Any] = {
+    "spec.engine.autoscaling.provider": {**_SCALING, "spec.engine.autoscaling.prometheusAddress": "http://a"},
+    "spec.engine.autoscaling.min": _SCALING,
+    "spec.engine.autoscaling.max": _SCALING,
+    "spec.engine.autoscaling.waitingRequestsPerReplica": _SCALING,
+    "spec.engine.autoscaling.runningRequestsPerReplica": _SCALING,
+    "spec.engine.autoscaling.prometheusAddress": {**_SCALING, "spec.engine.autoscaling.provider": "keda"},
     "spec.model.source.huggingFace.tokenSecretRef.key": {"spec.model.source.huggingFace.tokenSecretRef.name": "a"},
     "spec.model.source.existingClaim.path": {"spec.model.source.existingClaim.name": "a"},
     "spec.model.cache.storageClassName": {"spec.model.cache.size": "1Gi"},
@@ -108,6 +123,7 @@ BESIDE: dict[str, Any] = {
     "spec.sandbox.profile": {"spec.sandbox.image": "a"},
     "spec.orchestrator.autoscaling.min": {"spec.orchestrator.autoscaling.max": 5},
     "spec.orchestrator.autoscaling.targetCPUUtilizationPercentage": {"spec.orchestrator.autoscaling.max": 5},
+    "spec.orchestrator.autoscaling.jobsPerReplica": {"spec.orchestrator.autoscaling.max": 5},
     "spec.orchestrator.protocolRef.key": {"spec.orchestrator.protocolRef.name": "a"},
     "spec.tenants[].apiKeySecretRef.key": {"spec.tenants[].apiKeySecretRef.name": "a"},
 }

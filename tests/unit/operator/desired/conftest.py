@@ -15,6 +15,7 @@ CONTEXT = Context(
     image_pull_policy="IfNotPresent",
     operator_namespace="s1vl-system",
     api_server_cidrs=(("10.244.0.1/32", 6443),),
+    keda=True,
 )
 
 

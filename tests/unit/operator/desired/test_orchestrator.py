@@ -118,13 +118,6 @@ def test_replicas(spec: dict[str, Any], replicas: int | None, autoscaler: bool, 
     assert ("PodDisruptionBudget/demo-orchestrator" in made) is budget
 
 
-def test_autoscaler() -> None:
-    made = state({"orchestrator": {"autoscaling": {"min": 2, "max": 5, "targetCPUUtilizationPercentage": 60}}})
-    spec = made["HorizontalPodAutoscaler/demo-orchestrator"]["spec"]
-    assert (spec["minReplicas"], spec["maxReplicas"]) == (2, 5)
-    assert spec["metrics"][0]["resource"]["target"] == {"type": "Utilization", "averageUtilization": 60}
-
-
 def test_service() -> None:
     service = {"type": "LoadBalancer", "annotations": {"a": "b"}}
     made = state({"orchestrator": {"port": 8000, "service": service}})["Service/demo-orchestrator"]

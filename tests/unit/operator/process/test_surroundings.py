@@ -35,6 +35,11 @@ class Slices:
     def __init__(self) -> None:
         self.slices: list[dict[str, Any]] | None = None
 
+    keda = False
+
+    async def served(self, *_: Any) -> bool:
+        return self.keda
+
     async def list(self, *_: Any, **__: Any) -> list[dict[str, Any]]:
         if self.slices is None:
             raise Unreachable("gone")
@@ -59,6 +64,10 @@ async def test_what_was_known_survives_a_failure() -> None:
     assert around.context() is known
     cluster.slices = []
     assert await around.refresh()
+    assert not around.context().keda
+    cluster.keda = True
+    assert await around.refresh()
+    assert around.context().keda
 
 
 @pytest.mark.parametrize(("text", "names"), [("", ()), ("a", ("a",)), (" a, b ,,", ("a", "b"))])
