@@ -21,7 +21,8 @@ def test_children_deleted_or_edited_by_hand_come_back(space: Space) -> None:
     space.apply_ready(space.deployment("chem"))
     kube = space.kube
     for kind, name in [
-        ("statefulset", "demo-sandbox-chem"),
+        ("statefulset", "demo-engine"),
+        ("deployment", "demo-sandbox-chem"),
         ("service", "demo-engine"),
         ("networkpolicy", "demo-sandbox"),
         ("configmap", "demo-orchestrator"),

@@ -24,6 +24,8 @@ class SandboxSpec(Model):
     require_isolation: Literal["bestEffort", "strict"] = "bestEffort"
     """What happens on a node whose Linux cannot confine each session by itself (files, TCP, signals, system calls; from
     6.12 on it can): bestEffort runs with what there is and says so at GET /v1/sandbox, strict does not start."""
+    replicas: int = Field(1, ge=1, le=16)
+    """Pods of each tenant's sandbox. A job goes to the pod with the fewest, and stays there."""
     port: Port = 8080
     """Port of the sandbox's HTTP API."""
     resources: ResourcesSpec = Field(
@@ -35,7 +37,7 @@ class SandboxSpec(Model):
     runtime_class_name: Name | None = None
     """RuntimeClass of the pods, e.g. gvisor or kata."""
     max_sessions: int = Field(8, ge=1, le=256)
-    """Sessions (running jobs) in one sandbox at most; the profile aio has its own limit."""
+    """Sessions (running jobs) in one pod at most; the profile aio has its own limit."""
     execution_timeout_seconds: int = Field(30, ge=1, le=300)
     """Time that one piece of code may run."""
     pod_template: FreeForm | None = None
@@ -104,11 +106,13 @@ class TenantSandboxSpec(Model):
     resources: ResourcesSpec | None = None
     """Resources."""
     runtime_class_name: Name | None = None
-    """RuntimeClass of the pod."""
+    """RuntimeClass of the pods."""
     require_isolation: Literal["bestEffort", "strict"] | None = None
     """What happens on a node that cannot confine each session."""
+    replicas: int | None = Field(None, ge=1, le=16)
+    """Pods."""
     max_sessions: int | None = Field(None, ge=1, le=256)
-    """Sessions at most."""
+    """Sessions in one pod at most."""
     pod_template: FreeForm | None = None
     """Patch of the pod template, applied after that of `spec.sandbox`."""
 

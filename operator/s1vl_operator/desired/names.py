@@ -19,11 +19,11 @@ DEPLOYMENT_LABEL = f"{GROUP}/deployment"
 TENANT_LABEL = f"{GROUP}/tenant"
 COMPONENT_LABEL = "app.kubernetes.io/component"
 
-STATEFUL_SET_MAX = 52
-"""A StatefulSet's revision label is its name, a dash and ten characters, and must fit into 63."""
+CONTROLLER_MAX = 52
+"""The label with a revision is its controller's name, a dash and ten characters, and must fit into 63."""
 
 
-def bounded(name: str, limit: int = STATEFUL_SET_MAX) -> str:
+def bounded(name: str, limit: int = CONTROLLER_MAX) -> str:
     """The name itself or, beyond `limit` characters, its beginning and 8 hex digits of the whole name's hash."""
     if len(name) <= limit:
         return name
@@ -47,7 +47,7 @@ def orchestrator(deployment: S1VLDeployment) -> str:
 
 
 def sandbox(deployment: S1VLDeployment, tenant: str) -> str:
-    """A tenant's sandbox StatefulSet, headless Service and Secret."""
+    """A tenant's sandbox Deployment, headless Service, PodDisruptionBudget and Secret."""
     return bounded(f"{deployment.name}-sandbox-{tenant}")
 
 

@@ -173,15 +173,14 @@ def _deployment(deployment: S1VLDeployment, context: Context) -> Manifest:
         containers=[_container(deployment, context)],
         volumes=[paths.table(deployment).volume, security.scratch("tmp")],
     )
-    body: dict[str, Any] = {
-        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-        "revisionHistoryLimit": 3,
-        "selector": {"matchLabels": names.selector(deployment, "orchestrator")},
-        "template": patch.merge(template, spec.pod_template),
-    }
-    if not spec.autoscaling:  # With it the number belongs to the autoscaler.
-        body["replicas"] = 1 if spec.replicas is None else spec.replicas
-    return _object(deployment, "apps/v1", "Deployment", spec=body)
+    replicas = 1 if spec.replicas is None else spec.replicas
+    return workload.rolling(
+        deployment,
+        names.orchestrator(deployment),
+        "orchestrator",
+        replicas=None if spec.autoscaling else replicas,
+        template=patch.merge(template, spec.pod_template),
+    )
 
 
 def _container(deployment: S1VLDeployment, context: Context) -> Manifest:

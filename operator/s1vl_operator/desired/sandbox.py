@@ -1,4 +1,8 @@
-"""The sandboxes: for each tenant one StatefulSet of one pod, its headless Service, and the key that opens it."""
+"""The sandboxes: for each tenant one Deployment, its headless Service, and the key that opens it.
+
+The pods of one sandbox share nothing but the tenant's folder: a session lives in one of them, and ends with it. So a
+pod that is to go drains: it takes no new sessions, and ends when its last one does.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +16,26 @@ TMP_SIZE = "1Gi"
 RUN_SIZE = "2Gi"
 STATE_DIR = "/run/s1vl"
 """What server and kernels share: the socket between them, and the kernels' working folders."""
-EXIT_MARGIN = 15
-"""Seconds beyond one execution that a sandbox gets to end."""
+EXIT_MARGIN = 30
+"""Seconds beyond the longest job that a sandbox gets to end."""
 
 
 def manifests(deployment: S1VLDeployment, context: Context, tenant: TenantSpec) -> list[Manifest]:
-    """Service and StatefulSet of one tenant's sandbox."""
-    name = names.sandbox(deployment, tenant.name)
+    """Service, disruption budget and Deployment of one tenant's sandbox."""
+    name, wanted = names.sandbox(deployment, tenant.name), replicas(deployment, tenant)
     template = _template(deployment, context, tenant)
     for last_word in (deployment.spec.sandbox.pod_template, tenant.sandbox.pod_template):
         template = patch.merge(template, last_word)
     return [
         workload.service(deployment, name, "sandbox", tenant.name, port=deployment.spec.sandbox.port, headless=True),
-        workload.stateful_set(deployment, name, "sandbox", tenant.name, replicas=1, service=name, template=template),
+        *([workload.disruption_budget(deployment, name, "sandbox", tenant.name)] if wanted > 1 else []),
+        workload.rolling(deployment, name, "sandbox", tenant.name, replicas=wanted, template=template),
     ]
+
+
+def replicas(deployment: S1VLDeployment, tenant: TenantSpec) -> int:
+    """Pods that a tenant's sandbox should have."""
+    return tenant.sandbox.replicas or deployment.spec.sandbox.replicas
 
 
 def _template(deployment: S1VLDeployment, context: Context, tenant: TenantSpec) -> Manifest:
@@ -34,7 +44,7 @@ def _template(deployment: S1VLDeployment, context: Context, tenant: TenantSpec) 
     images = table.sandboxes[tenant.name]
     resources = own.resources or spec.resources
     pod: dict[str, Any] = {
-        "terminationGracePeriodSeconds": spec.execution_timeout_seconds + EXIT_MARGIN,
+        "terminationGracePeriodSeconds": deployment.spec.orchestrator.deadline_seconds + EXIT_MARGIN,
         "initContainers": [_storage_init(deployment, context, table, tenant)],
     }
     volumes = [table.volume, security.scratch("tmp", TMP_SIZE)]

@@ -1,4 +1,4 @@
-"""What pods, StatefulSets, Services and disruption budgets of all components have in common."""
+"""What pods, StatefulSets, Deployments, Services and disruption budgets of all components have in common."""
 
 from __future__ import annotations
 
@@ -70,6 +70,32 @@ def stateful_set(
     }
 
 
+def rolling(
+    deployment: S1VLDeployment,
+    name: str,
+    component: names.Component,
+    tenant: str | None = None,
+    *,
+    replicas: int | None,
+    template: Manifest,
+) -> Manifest:
+    """A Deployment whose pods go when their successors are ready; `replicas` is None where an autoscaler says it."""
+    spec: dict[str, Any] = {
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+        "revisionHistoryLimit": 3,
+        "selector": {"matchLabels": names.selector(deployment, component, tenant)},
+        "template": template,
+    }
+    if replicas is not None:
+        spec["replicas"] = replicas
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": names.metadata(deployment, name, component, tenant),
+        "spec": spec,
+    }
+
+
 def service(
     deployment: S1VLDeployment,
     name: str,
@@ -96,15 +122,17 @@ def service(
     }
 
 
-def disruption_budget(deployment: S1VLDeployment, name: str, component: names.Component) -> Manifest:
+def disruption_budget(
+    deployment: S1VLDeployment, name: str, component: names.Component, tenant: str | None = None
+) -> Manifest:
     """One pod at a time may be evicted; one that does not work anyway may always be."""
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
-        "metadata": names.metadata(deployment, name, component),
+        "metadata": names.metadata(deployment, name, component, tenant),
         "spec": {
             "maxUnavailable": 1,
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
-            "selector": {"matchLabels": names.selector(deployment, component)},
+            "selector": {"matchLabels": names.selector(deployment, component, tenant)},
         },
     }

@@ -128,7 +128,7 @@ def progressing(snapshot: Snapshot, deployment: S1VLDeployment) -> Verdict:
         return Verdict("False", snapshot.hindrance.reason, snapshot.hindrance.message)
     workloads = [("StatefulSet", names.engine(deployment), names.selector(deployment, "engine"))]
     workloads += [
-        ("StatefulSet", names.sandbox(deployment, tenant.name), names.selector(deployment, "sandbox", tenant.name))
+        ("Deployment", names.sandbox(deployment, tenant.name), names.selector(deployment, "sandbox", tenant.name))
         for tenant in deployment.spec.tenants
     ]
     workloads.append(("Deployment", names.orchestrator(deployment), names.selector(deployment, "orchestrator")))
@@ -172,12 +172,12 @@ PARTS = (
 
 def _tenant(snapshot: Snapshot, deployment: S1VLDeployment, tenant: str) -> TenantVerdict:
     name = names.sandbox(deployment, tenant)
-    workload = Workload.of(snapshot.objects.get(("StatefulSet", name)))
+    workload = Workload.of(snapshot.objects.get(("Deployment", name)))
     sandbox = None
     # The pod's own word as well: the controller's count lags behind a pod that has just failed.
     pods = [pod for pod in snapshot.pods_of(names.selector(deployment, "sandbox", tenant)) if is_ready(pod)]
     if workload.ready == 0 or not pods:
-        problem = workload_problem(snapshot, "StatefulSet", name, names.selector(deployment, "sandbox", tenant))
+        problem = workload_problem(snapshot, "Deployment", name, names.selector(deployment, "sandbox", tenant))
         sandbox = problem or Problem(Reason.SANDBOX_STARTING, "the sandbox is starting")
     return TenantVerdict(tenant, sandbox, _combined(_serving(snapshot), tenant))
 

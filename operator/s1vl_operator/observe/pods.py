@@ -67,9 +67,11 @@ def workload_problem(snapshot: Snapshot, kind: str, name: str, selector: Mapping
         if not is_ready(pod) and (problem := pod_problem(snapshot, pod)):
             return problem
     found = snapshot.objects.get((kind, name))
-    if found is None or len(pods) >= found["spec"].get("replicas", 1):
+    if found is None:
         return None
-    refusal = snapshot.warning(kind, name, "FailedCreate") or _replica_failure(found)
+    # An event stays when what it told of is over, the condition goes. It may be about the one pod more of a rollout.
+    few = len(pods) < found["spec"].get("replicas", 1)
+    refusal = _replica_failure(found) or (snapshot.warning(kind, name, "FailedCreate") if few else "")
     return _refused(f"{kind} {name}: {refusal}") if refusal else None
 
 

@@ -149,7 +149,8 @@ def test_the_quickstart_becomes_objects_and_an_invalid_one_beside_it_says_so(spa
     quickstart(space)
     wait_for("the engine", lambda: "demo-engine" in space.names("StatefulSet"))
     wait_for("a status", lambda: space.condition("Progressing").get("reason") == "RolloutInProgress")
-    assert space.names("StatefulSet") == ["demo-engine", "demo-sandbox-chem"]
+    assert space.names("StatefulSet") == ["demo-engine"]
+    assert space.names("Deployment") == ["demo-orchestrator", "demo-sandbox-chem"]
     assert {"demo-orchestrator", "demo-sandbox-chem", "demo-tenant-chem"} <= space.secrets().keys()
 
     with older_crd(space):

@@ -15,8 +15,8 @@ from tests.component.operator.fake import pod
 async def test_one_custom_resource_becomes_everything(world: World) -> None:
     world.cr("chem", "bio")
     await world.converge()
-    assert world.cluster.names("StatefulSet") == ["demo-engine", "demo-sandbox-bio", "demo-sandbox-chem"]
-    assert world.cluster.names("Deployment") == ["demo-orchestrator"]
+    assert world.cluster.names("StatefulSet") == ["demo-engine"]
+    assert world.cluster.names("Deployment") == ["demo-orchestrator", "demo-sandbox-bio", "demo-sandbox-chem"]
     assert world.cluster.names("PersistentVolumeClaim") == ["demo-images", "demo-model-cache"]
     assert world.cluster.names("Secret") == [
         "demo-orchestrator",
@@ -70,7 +70,7 @@ async def test_secrets_are_made_once_and_the_digest_belongs_to_the_key(world: Wo
     [
         ("Service", "demo-engine", ("spec", "ports", 0, "targetPort"), 1),
         ("StatefulSet", "demo-engine", ("spec", "replicas"), 5),
-        ("StatefulSet", "demo-sandbox-chem", ("spec", "template", "spec", "automountServiceAccountToken"), True),
+        ("Deployment", "demo-sandbox-chem", ("spec", "template", "spec", "automountServiceAccountToken"), True),
         ("ConfigMap", "demo-orchestrator", ("data", "config.yaml"), "version: 2"),
         ("NetworkPolicy", "demo-sandbox", ("spec", "ingress", 0, "ports", 0, "port"), 22),
         ("NetworkPolicy", "demo-default-deny", ("spec", "egress"), [{}]),
@@ -108,7 +108,7 @@ async def test_an_edit_by_hand_is_mended(world: World, kind: str, name: str, pat
     ("kind", "name"),
     [
         ("Service", "demo-engine"),
-        ("StatefulSet", "demo-sandbox-chem"),
+        ("Deployment", "demo-sandbox-chem"),
         ("Secret", "demo-sandbox-chem"),
         ("Role", "demo-orchestrator"),
     ],
@@ -140,6 +140,29 @@ async def test_a_tenant_comes_and_goes_without_touching_the_others(world: World)
     assert world.cluster.names("PersistentVolumeClaim") == ["demo-images", "demo-model-cache"]
     assert [t["name"] for t in world.status()["tenants"]] == ["chem"]
     assert ("Normal", "Pruned") in world.said()
+
+
+async def test_a_sandbox_of_an_older_operator_gives_way_to_a_deployment(world: World) -> None:
+    world.cr("chem", "bio")
+    await world.converge()
+    for tenant in ("chem", "bio"):
+        made = copy.deepcopy(world.cluster.get("Deployment", f"demo-sandbox-{tenant}"))
+        world.cluster.remove("Deployment", "n", f"demo-sandbox-{tenant}")
+        del made["spec"]["strategy"], made["metadata"]["uid"]
+        made["spec"] |= {"serviceName": f"demo-sandbox-{tenant}", "podManagementPolicy": "Parallel"}
+        world.cluster.put({**made, "kind": "StatefulSet"})
+    world.cluster.run_workloads()
+    secrets = copy.deepcopy([world.cluster.get("Secret", name) for name in world.cluster.names("Secret")])
+    world.restart()
+    writes = await world.reconcile()
+    assert writes.index(("apply", "Deployment", "demo-sandbox-bio")) < writes.index(
+        ("delete", "StatefulSet", "demo-sandbox-bio")
+    )
+    await world.converge()
+    assert world.cluster.names("StatefulSet") == ["demo-engine"]
+    assert world.cluster.names("Deployment") == ["demo-orchestrator", "demo-sandbox-bio", "demo-sandbox-chem"]
+    assert [world.cluster.get("Secret", name) for name in world.cluster.names("Secret")] == secrets
+    assert world.condition("Ready")[:2] == ("True", "AllReady")
 
 
 async def test_a_left_tenants_own_secret_stays_and_so_does_a_namesake_of_somebody_else(world: World) -> None:
@@ -224,7 +247,7 @@ async def test_nothing_is_pruned_while_something_could_not_be_applied(world: Wor
     )
     world.cr("chem")
     await world.reconcile()
-    assert "demo-sandbox-bio" in world.cluster.names("StatefulSet")
+    assert "demo-sandbox-bio" in world.cluster.names("Deployment")
     assert world.condition("Progressing")[1] == "ApplyFailed"
 
 

@@ -10,7 +10,7 @@ import yaml
 from s1vl_operator.desired import desired_state
 from tests.unit.operator.desired.conftest import CONTEXT, container, deployment, env, pod, state
 
-NAME = "StatefulSet/demo-sandbox-chem"
+NAME = "Deployment/demo-sandbox-chem"
 AIO: dict[str, Any] = {"profile": "aio", "image": "aio@sha256:0"}
 BASELINE_CAPABILITIES = {
     *("AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP"),
@@ -103,7 +103,7 @@ def test_everything_but_the_pod_is_the_same() -> None:
         for made in (deployment(), deployment({"sandbox": AIO}))
     )
     differ = {key for key in plain | stock if plain.get(key) != stock.get(key)}
-    assert differ == {("StatefulSet", "demo-sandbox-chem"), ("ConfigMap", "demo-orchestrator")}
+    assert differ == {("Deployment", "demo-sandbox-chem"), ("ConfigMap", "demo-orchestrator")}
     configs = [yaml.safe_load(one["ConfigMap", "demo-orchestrator"]["data"]["config.yaml"]) for one in (plain, stock)]
     assert [config["sandbox"].pop("profile") for config in configs] == ["s1vl", "aio"]
     assert configs[0] == configs[1]

@@ -105,7 +105,7 @@ def test_ports_are_those_of_the_containers() -> None:
     made = state(spec)
     for workload, name in (
         ("StatefulSet/demo-engine", "engine"),
-        ("StatefulSet/demo-sandbox-chem", "sandbox"),
+        ("Deployment/demo-sandbox-chem", "sandbox"),
         ("Deployment/demo-orchestrator", "orchestrator"),
     ):
         listening = {port["containerPort"] for port in pod(made[workload])["containers"][0]["ports"]}

@@ -37,7 +37,7 @@ def test_one_file_is_the_same_for_everybody(spec: dict[str, Any]) -> None:
     (engine,) = mounts(container(made["StatefulSet/demo-engine"]))
     for tenant in conf["tenants"]:
         folder = "/".join(part for part in (conf["images"]["root"], tenant["subPath"]) if part)
-        workload = made[f"StatefulSet/demo-sandbox-{tenant['name']}"]
+        workload = made[f"Deployment/demo-sandbox-{tenant['name']}"]
         expected = on_volume(orchestrator, f"{folder}/x.png")
         for one in pod(workload)["containers"]:
             (sandbox,) = mounts(one)

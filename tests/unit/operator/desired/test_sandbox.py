@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.operator.desired.conftest import container, env, pod, state
 
-NAME = "StatefulSet/demo-sandbox-chem"
+NAME = "Deployment/demo-sandbox-chem"
 
 
 def sandbox(spec: dict[str, Any] | None = None, own: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -16,10 +16,33 @@ def sandbox(spec: dict[str, Any] | None = None, own: dict[str, Any] | None = Non
 def test_shape() -> None:
     made = state()
     spec = made[NAME]["spec"]
-    assert (spec["replicas"], spec["serviceName"]) == (1, "demo-sandbox-chem")
+    assert spec["replicas"] == 1
+    assert "PodDisruptionBudget/demo-sandbox-chem" not in made
     assert made["Service/demo-sandbox-chem"]["spec"]["clusterIP"] == "None"
     assert made[NAME]["metadata"]["labels"]["s1vl.io/tenant"] == "chem"
     assert spec["selector"]["matchLabels"]["s1vl.io/tenant"] == "chem"
+
+
+@pytest.mark.parametrize(
+    ("everybody", "own", "replicas"),
+    [({"replicas": 2}, {}, 2), ({"replicas": 2}, {"replicas": 1}, 1), ({}, {"replicas": 3}, 3)],
+)
+def test_replicas(everybody: dict[str, Any], own: dict[str, Any], replicas: int) -> None:
+    made = state({"sandbox": everybody, "tenants": [{"name": "chem", "sandbox": own}, {"name": "bio"}]})
+    assert made[NAME]["spec"]["replicas"] == replicas
+    assert made["Deployment/demo-sandbox-bio"]["spec"]["replicas"] == everybody.get("replicas", 1)
+    budget = made.get("PodDisruptionBudget/demo-sandbox-chem")
+    assert (budget is not None) is (replicas > 1)
+    if budget:
+        assert budget["spec"]["maxUnavailable"] == 1
+        assert budget["spec"]["selector"] == made[NAME]["spec"]["selector"]
+
+
+def test_no_job_is_cut_short() -> None:
+    """The replacement comes first, and what goes may take as long as the longest job."""
+    made = sandbox({"orchestrator": {"deadlineSeconds": 100}})
+    assert made["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    assert pod(made)["terminationGracePeriodSeconds"] == 130
 
 
 def test_no_way_to_the_cluster() -> None:

@@ -80,7 +80,7 @@ def test_a_new_tenant_changes_nothing_that_runs() -> None:
         "ConfigMap/demo-orchestrator",
         "Role/demo-orchestrator",
     }
-    assert after.keys() - before.keys() == {"Service/demo-sandbox-bio", "StatefulSet/demo-sandbox-bio"}
+    assert after.keys() - before.keys() == {"Service/demo-sandbox-bio", "Deployment/demo-sandbox-bio"}
 
 
 def test_what_a_pod_needs_comes_before_it() -> None:
@@ -89,7 +89,7 @@ def test_what_a_pod_needs_comes_before_it() -> None:
     for kind in ("PersistentVolumeClaim", "NetworkPolicy"):
         assert max(i for i, k in enumerate(kinds) if k == kind) < first_pod
     for kind in ("ServiceAccount", "Role", "RoleBinding", "ConfigMap"):
-        assert kinds.index(kind) < kinds.index("Deployment")
+        assert kinds.index(kind) < list(state()).index("Deployment/demo-orchestrator")
 
 
 RESTRICTED_VOLUMES = {

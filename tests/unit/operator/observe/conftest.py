@@ -77,7 +77,7 @@ def healthy(*tenants: str, **changes: Any) -> Snapshot:
     objects = [
         workload("StatefulSet", "demo-engine"),
         workload("Deployment", "demo-orchestrator"),
-        *(workload("StatefulSet", f"demo-sandbox-{tenant}") for tenant in names),
+        *(workload("Deployment", f"demo-sandbox-{tenant}") for tenant in names),
         *changes.pop("objects", []),
     ]
     pods = [

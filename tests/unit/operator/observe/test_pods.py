@@ -206,6 +206,17 @@ def test_pods_that_are_refused_are_known_from_events_or_from_a_condition(note: s
     assert found.reason == reason
 
 
+def test_a_rollout_that_may_not_have_its_one_pod_more_says_so() -> None:
+    deployed = workload("Deployment", "demo-sandbox-chem", updated=0)
+    deployed["status"]["conditions"] = [{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: pods"}]
+    snapshot = Snapshot(
+        {("Deployment", "demo-sandbox-chem"): deployed}, pods=[pod("demo-sandbox-chem-a", "sandbox", "chem")]
+    )
+    found = workload_problem(snapshot, "Deployment", "demo-sandbox-chem", labels("sandbox", "chem"))
+    assert found is not None
+    assert found.reason == "QuotaExceeded"
+
+
 def test_an_old_refusal_is_forgotten_when_the_pods_are_there() -> None:
     warnings = [event("StatefulSet", "demo-engine", "FailedCreate", "exceeded quota")]
     snapshot = Snapshot(

@@ -183,7 +183,7 @@ def test_a_tenants_sandbox_that_fails_is_that_tenants_trouble_alone() -> None:
     snapshot = healthy(
         "chem",
         "bio",
-        objects=[workload("StatefulSet", "demo-sandbox-chem", ready=0)],
+        objects=[workload("Deployment", "demo-sandbox-chem", ready=0)],
         pods=[pod("demo-sandbox-chem-0", "sandbox", "chem", ready=False, **failed)],
     )
     found = status(deployment("chem", "bio"), snapshot, NOW)
@@ -326,7 +326,7 @@ def test_a_sandbox_that_refuses_to_start_says_why(code: int, words: str, reason:
     }
     server = {"name": "sandbox", "ready": False, "state": {"running": {}}}
     broken = pod("demo-sandbox-chem-0", "sandbox", "chem", ready=False, containerStatuses=[kernels, server])
-    snapshot = healthy("chem", "bio", objects=[workload("StatefulSet", "demo-sandbox-chem", ready=0)], pods=[broken])
+    snapshot = healthy("chem", "bio", objects=[workload("Deployment", "demo-sandbox-chem", ready=0)], pods=[broken])
     found = status(deployment("chem", "bio"), snapshot, NOW)
     by_type = {c["type"]: c for c in found["conditions"]}
     assert (by_type["SandboxesReady"]["reason"], by_type["Ready"]["reason"]) == (reason, reason)
