@@ -38,7 +38,7 @@ from s1vl_operator.desired import (
     protocols,
 )
 from s1vl_operator.engine_health import EnginePod, Health
-from s1vl_operator.observe import Hindrance, Snapshot, engines, invalid_status, status
+from s1vl_operator.observe import Hindrance, Snapshot, engines, invalid_status, sandboxes, status
 from s1vl_operator.observe.pods import is_ready, pod_url
 from s1vl_operator.orchestrator_probe import Probe
 from s1vl_operator.telemetry import Metrics
@@ -106,7 +106,7 @@ class Reconciler:
         observed, pods = await self._look(deployment)
         hung = self._hung(key, deployment, pods)
         protocol = await self._protocol(deployment, observed, pods)
-        done = await self._bring_about(deployment, observed, protocol, hung)
+        done = await self._bring_about(deployment, observed, protocol, hung, pods)
         snapshot = await self._snapshot(deployment, {**observed, **done.objects}, pods)
         unmet = Hindrance(protocol.reason, protocol.message) if protocol.reason else None
         names_of_hung = frozenset(pod["metadata"]["name"] for pod in hung)
@@ -177,11 +177,17 @@ class Reconciler:
         observed: dict[tuple[str, str], Manifest],
         protocol: Protocol,
         hung: list[Manifest],
+        pods: list[Manifest],
     ) -> Result:
         if deployment.spec.paused:
             return Result()
         addresses = tuple(pod["status"]["podIP"] for pod in hung)
-        context = replace(self.context(), protocol=protocol.value, hung_engines=addresses)
+        context = replace(
+            self.context(),
+            protocol=protocol.value,
+            hung_engines=addresses,
+            sandbox_pods=sandboxes.addresses(deployment, pods),
+        )
         owner = deployment.metadata.uid
         manifests = desired_state(deployment, context)
         done = await self.applier.make_secrets(desired_secrets(deployment, context), owner)

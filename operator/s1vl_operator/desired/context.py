@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -10,6 +11,14 @@ Manifest = dict[str, Any]
 
 DEFAULT_PROTOCOL = "s1vl"
 """The orchestrator's protocol where the custom resource names none."""
+
+
+@dataclass(frozen=True)
+class PodAddress:
+    """A pod's name, and its IPv4 or IPv6 address as it stands in its status."""
+
+    name: str
+    address: str
 
 
 @dataclass(frozen=True)
@@ -26,6 +35,7 @@ class Context:
         protocol: the orchestrator's protocol, by name or as a profile's text; "" when there is none to be had, and the
             orchestrator gets no configuration.
         hung_engines: addresses of engine pods that get no more requests.
+        sandbox_pods: the sandbox pods that take jobs, by tenant.
         keda: whether the cluster serves KEDA's API.
     """
 
@@ -37,6 +47,7 @@ class Context:
     api_server_cidrs: tuple[tuple[str, int], ...] = ()
     protocol: str = DEFAULT_PROTOCOL
     hung_engines: tuple[str, ...] = ()
+    sandbox_pods: Mapping[str, tuple[PodAddress, ...]] = field(default_factory=dict)
     keda: bool = False
 
 

@@ -16,6 +16,7 @@ from s1vl_operator.desired import names, patch, paths, security, vllm, workload
 from s1vl_operator.desired.context import Context, Manifest
 
 CONFIG_KEY = "config.yaml"
+PODS_KEY = "pods.yaml"
 EXIT_MARGIN = 50
 """Seconds beyond the longest job that a pod gets to end. For the first of them it takes requests still."""
 
@@ -72,6 +73,19 @@ def config_text(deployment: S1VLDeployment, protocol: str, hung: Sequence[str] =
     """The configuration as it stands in the ConfigMap; the same text for the same spec and protocol."""
     wanted = config(deployment, protocol, hung)
     return yaml.dump(wanted, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
+
+
+def pods_text(deployment: S1VLDeployment, context: Context) -> str:
+    """Which pods there are, version 1; the same text for the same pods.
+
+    It is no part of the configuration, whose version tells whether an orchestrator has what the spec asks for.
+    """
+    pods = {
+        tenant.name: [{"name": pod.name, "address": pod.address} for pod in context.sandbox_pods.get(tenant.name, ())]
+        for tenant in deployment.spec.tenants
+    }
+    known = {"version": 1, "engine": {"hung": list(context.hung_engines)}, "sandboxes": pods}
+    return yaml.dump(known, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=1000)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -140,7 +154,7 @@ def _object(deployment: S1VLDeployment, api_version: str, kind: str, **body: Any
 
 def _config_map(deployment: S1VLDeployment, context: Context) -> Manifest:
     text = config_text(deployment, context.protocol, context.hung_engines)
-    return _object(deployment, "v1", "ConfigMap", data={CONFIG_KEY: text})
+    return _object(deployment, "v1", "ConfigMap", data={CONFIG_KEY: text, PODS_KEY: pods_text(deployment, context)})
 
 
 def _role_binding(deployment: S1VLDeployment) -> Manifest:

@@ -6,6 +6,7 @@ import copy
 from typing import Any
 
 import pytest
+import yaml
 
 from s1vl_operator.cluster.port import ApiError
 from tests.component.operator.conftest import World
@@ -163,6 +164,26 @@ async def test_a_sandbox_of_an_older_operator_gives_way_to_a_deployment(world: W
     assert world.cluster.names("Deployment") == ["demo-orchestrator", "demo-sandbox-bio", "demo-sandbox-chem"]
     assert [world.cluster.get("Secret", name) for name in world.cluster.names("Secret")] == secrets
     assert world.condition("Ready")[:2] == ("True", "AllReady")
+
+
+async def test_the_orchestrator_is_told_of_sandbox_pods_at_once_and_ready_does_not_flicker(world: World) -> None:
+    world.cr("chem", "bio", sandbox={"replicas": 2})
+    await world.converge()
+    ready = world.condition("Ready")
+    config = world.cluster.get("ConfigMap", "demo-orchestrator")["data"]["config.yaml"]
+
+    def listed() -> dict[str, list[str]]:
+        found = yaml.safe_load(world.cluster.get("ConfigMap", "demo-orchestrator")["data"]["pods.yaml"])["sandboxes"]
+        return {tenant: [pod["name"] for pod in pods] for tenant, pods in found.items()}
+
+    both = {"chem": ["demo-sandbox-chem-0", "demo-sandbox-chem-1"], "bio": ["demo-sandbox-bio-0", "demo-sandbox-bio-1"]}
+    assert listed() == both
+    world.cluster.get("Pod", "demo-sandbox-chem-0")["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    writes = await world.reconcile()
+    assert [write for write in writes if write[1] != "Event"] == [("apply", "ConfigMap", "demo-orchestrator")]
+    assert listed() == {**both, "chem": ["demo-sandbox-chem-1"]}
+    assert world.condition("Ready") == ready
+    assert world.cluster.get("ConfigMap", "demo-orchestrator")["data"]["config.yaml"] == config
 
 
 async def test_a_left_tenants_own_secret_stays_and_so_does_a_namesake_of_somebody_else(world: World) -> None:

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import yaml
 
-from s1vl_operator.desired import orchestrator
+from s1vl_operator.desired import PodAddress, orchestrator
 from s1vl_orchestrator.config import parse_config
-from tests.unit.operator.desired.conftest import container, deployment, pod, state
+from tests.unit.operator.desired.conftest import CONTEXT, container, deployment, pod, state
 
 NAME = "Deployment/demo-orchestrator"
 
@@ -80,6 +81,23 @@ def test_the_config_is_a_map_that_nothing_mounts() -> None:
     assert text == orchestrator.config_text(deployment(), "s1vl")
     assert container(made[NAME])["args"][:2] == ["--configmap", "lab/demo-orchestrator"]
     assert not [volume for volume in pod(made[NAME])["volumes"] if "configMap" in volume]
+
+
+def test_pods_are_told_beside_the_configuration() -> None:
+    chem = (PodAddress("demo-sandbox-chem-a", "10.244.0.5"), PodAddress("demo-sandbox-chem-b", "fd00::1"))
+    context = replace(CONTEXT, hung_engines=("10.244.0.9",), sandbox_pods={"chem": chem, "left": chem})
+    made = orchestrator.manifests(deployment({"tenants": [{"name": "chem"}, {"name": "bio"}]}), context)
+    (data,) = (manifest["data"] for manifest in made if manifest["kind"] == "ConfigMap")
+    assert data["pods.yaml"] == (
+        "version: 1\n"
+        "engine:\n"
+        "  hung: [10.244.0.9]\n"
+        "sandboxes:\n"
+        "  chem:\n"
+        "  - {name: demo-sandbox-chem-a, address: 10.244.0.5}\n"
+        "  - {name: demo-sandbox-chem-b, address: 'fd00::1'}\n"
+        "  bio: []\n"
+    )
 
 
 def test_rights() -> None:
