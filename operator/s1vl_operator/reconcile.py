@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from s1vl_operator import events
-from s1vl_operator.api.reasons import Reason
+from s1vl_operator.api.reasons import Nature, Reason
 from s1vl_operator.api.v1alpha1 import InvalidSpec, S1VLDeployment, parse
 from s1vl_operator.cluster.apply import Applier, Failure, Obstacle, Result
 from s1vl_operator.cluster.kinds import (
@@ -39,7 +39,7 @@ from s1vl_operator.desired import (
 )
 from s1vl_operator.engine_health import EnginePod, Health
 from s1vl_operator.observe import Hindrance, Snapshot, engines, invalid_status, sandboxes, status
-from s1vl_operator.observe.pods import is_ready, pod_url
+from s1vl_operator.observe.pods import is_ready, pod_url, unexplained
 from s1vl_operator.orchestrator_probe import Probe
 from s1vl_operator.telemetry import Metrics
 
@@ -50,15 +50,20 @@ Key = tuple[str, str]
 
 LOOK_AGAIN_READY = 30.0
 LOOK_AGAIN_WORKING = 15.0
+LOOK_AGAIN_UNEXPLAINED = 5.0
 LOOK_AGAIN_SOON = 2.0
-"""Seconds until the next look without an event: when all is well (only the orchestrator's word can change unseen),
-while pods are on their way (they announce themselves), and while only the orchestrator's word or a deletion is due."""
+"""Seconds until the next look without an event: when all is well or as somebody chose (only the orchestrator's word can
+change unseen), while pods are on their way (they announce themselves), while one does not start and nothing says why
+(Event objects, which are not watched, may), and while only the orchestrator's word or a deletion is due."""
 
 HUNG_GRACE_SECONDS = 5
 """Seconds that a hung engine gets to say its last words in its log."""
 
-WARNINGS = 500
-"""Warning events of the namespace that are looked through at most."""
+EVENT_FIELDS = ("type=Warning", "reason=SuccessfulCreate,regarding.kind=StatefulSet")
+"""What troubles pods, and that a StatefulSet can make its pods again."""
+
+EVENTS = 500
+"""Events of the namespace that are looked through at most, of each kind."""
 
 
 @dataclass
@@ -120,7 +125,7 @@ class Reconciler:
         new = status(deployment, snapshot, self._time())
         changes = events.changes(done.created, done.changed, done.removed, done.restarted)
         await self._tell(cr, new, changes)
-        return _look_again(new, done)
+        return _look_again(new, done, snapshot)
 
     async def _look(self, deployment: S1VLDeployment) -> tuple[dict[tuple[str, str], Manifest], list[Manifest]]:
         selector = names.selector_text(deployment)
@@ -218,14 +223,17 @@ class Reconciler:
         return Snapshot(
             objects=objects,
             pods=pods,
-            warnings=await self._warnings(deployment.namespace) if _worth_a_look(objects, pods) else [],
+            events=await self._events(deployment.namespace) if _worth_a_look(objects, pods) else [],
             reports=await self.probe(_asked(deployment, pods)),
             config_version=hashlib.sha256(_config(deployment, objects).encode()).hexdigest(),
         )
 
-    async def _warnings(self, namespace: str) -> list[Manifest]:
+    async def _events(self, namespace: str) -> list[Manifest]:
         try:
-            return await self.cluster.list(EVENT, namespace, fields="type=Warning", limit=WARNINGS)
+            found = await asyncio.gather(
+                *(self.cluster.list(EVENT, namespace, fields=fields, limit=EVENTS) for fields in EVENT_FIELDS)
+            )
+            return [event for listed in found for event in listed]
         except ApiError as error:
             # They only make messages better.
             logger.warning("Cannot list the events of %s: %s", namespace, error)
@@ -307,13 +315,16 @@ def _worth_a_look(objects: dict[tuple[str, str], Manifest], pods: list[Manifest]
     wanted = sum(
         o["spec"].get("replicas", 1) for (kind, _), o in objects.items() if kind in ("StatefulSet", "Deployment")
     )
-    return len(pods) < wanted or not all(is_ready(pod) for pod in pods)
+    staying = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
+    return len(staying) < wanted or not all(is_ready(pod) for pod in staying)
 
 
-def _look_again(new: dict[str, Any], done: Result) -> float:
+def _look_again(new: dict[str, Any], done: Result, snapshot: Snapshot) -> float:
     conditions = {condition["type"]: condition for condition in new["conditions"]}
     if any(failure.obstacle is Obstacle.GOING for failure in done.failures):
         return LOOK_AGAIN_SOON
-    if conditions["Ready"]["status"] == "True":
+    if Reason(conditions["Ready"]["reason"]).nature is Nature.FINE:
         return LOOK_AGAIN_READY
-    return LOOK_AGAIN_SOON if conditions["Progressing"]["reason"] == Reason.STABLE else LOOK_AGAIN_WORKING
+    if conditions["Progressing"]["reason"] == Reason.STABLE:
+        return LOOK_AGAIN_SOON
+    return LOOK_AGAIN_UNEXPLAINED if unexplained(snapshot) else LOOK_AGAIN_WORKING

@@ -76,7 +76,7 @@ class Reason(StrEnum):
     NAME_TAKEN = Topic.WHOLE.trouble(
         "NameTaken",
         "An object that is needed exists already and belongs to something else.",
-        "Delete or rename it, or choose another name for the S1VLDeployment.",
+        "Delete or rename that object, or choose another name for the S1VLDeployment.",
     )
     AUTOSCALER_MISSING = Topic.ENGINE.trouble(
         "AutoscalerMissing",
@@ -106,7 +106,7 @@ class Reason(StrEnum):
     ENGINE_DEGRADED = Topic.ENGINE.trouble(
         "EngineDegraded",
         "Some, not all, engine pods serve; the message says what the others lack.",
-        "See the engine pods that are not ready.",
+        "See the engine pods that do not serve.",
     )
     ENGINE_STALLED = Topic.ENGINE.trouble(
         "EngineStalled",
@@ -140,7 +140,7 @@ class Reason(StrEnum):
     PROTOCOL_NOT_FOUND = Topic.ORCHESTRATOR.trouble(
         "ProtocolNotFound",
         "The ConfigMap of `orchestrator.protocolRef`, or its key, does not exist. The last protocol stays in use.",
-        "Create it, or correct `orchestrator.protocolRef`.",
+        "Create the ConfigMap or its key, or correct `orchestrator.protocolRef`.",
     )
     PROTOCOL_INVALID = Topic.ORCHESTRATOR.trouble(
         "ProtocolInvalid",
@@ -187,7 +187,7 @@ class Reason(StrEnum):
     KEY_MISSING = Topic.TENANT.trouble(
         "KeyMissing",
         "The Secret or key with a tenant's API key does not exist.",
-        "Create it; see `tenants[].apiKeySecretRef`.",
+        "Create the Secret or its key; see `tenants[].apiKeySecretRef`.",
     )
     UNSCHEDULABLE = Topic.POD.trouble(
         "Unschedulable",

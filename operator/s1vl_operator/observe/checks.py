@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from s1vl_operator.api.conditions import ConditionType, Status
-from s1vl_operator.api.reasons import Reason
+from s1vl_operator.api.reasons import Nature, Reason
 from s1vl_operator.api.v1alpha1 import S1VLDeployment
 from s1vl_operator.desired import names
 from s1vl_operator.observe import engines
@@ -13,17 +13,37 @@ from s1vl_operator.observe.pods import Problem, is_ready, workload_problem
 from s1vl_operator.observe.report import Report, TenantReport
 from s1vl_operator.observe.snapshot import Snapshot, Workload
 
+MESSAGE_MAX = 2048
+"""Characters of a message at most; the API's own limit is 32768, people's is lower."""
+
 SHOWN = 5
 """Tenants that a message names before it only counts."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check found."""
+    """What a check found.
+
+    Attributes:
+        status: of the condition.
+        reason: why.
+        message: the same for people, without what to do about it.
+        cause: what brought the reason about, where that says better what to do.
+    """
 
     status: Status
     reason: Reason
     message: str
+    cause: Reason | None = None
+
+    @property
+    def told(self) -> str:
+        """The message, and what to do where it asks for a hand."""
+        cause = self.cause or self.reason
+        if cause.nature is not Nature.TROUBLE:
+            return self.message[:MESSAGE_MAX]
+        said = self.message[: MESSAGE_MAX - len(cause.remedy) - 2].rstrip(". ")
+        return f"{said}. {cause.remedy}" if said else cause.remedy
 
 
 ROLLING = Verdict("False", Reason.ROLLOUT_IN_PROGRESS, "the change is about to reach the pods")
@@ -71,7 +91,7 @@ def engine(snapshot: Snapshot, deployment: S1VLDeployment) -> Verdict:
         if problem:
             return Verdict("False", problem.reason, _with(count, problem))
         return Verdict("False", Reason.ENGINE_STARTING, "; ".join([count, *_stages(snapshot, deployment)]))
-    return _serving_engine(snapshot, deployment, workload, _with(count, problem))
+    return _serving_engine(snapshot, deployment, workload, count, problem)
 
 
 def orchestrator(snapshot: Snapshot, deployment: S1VLDeployment) -> Verdict:
@@ -134,10 +154,13 @@ def progressing(snapshot: Snapshot, deployment: S1VLDeployment) -> Verdict:
     workloads.append(("Deployment", names.orchestrator(deployment), names.selector(deployment, "orchestrator")))
     moving = []
     for kind, name, selector in workloads:
-        if Workload.of(snapshot.objects.get((kind, name))).settled:
+        workload = Workload.of(snapshot.objects.get((kind, name)))
+        if workload.settled:
             continue
-        if problem := workload_problem(snapshot, kind, name, selector):
-            return Verdict("False", Reason.ROLLOUT_BLOCKED, problem.message)
+        # What its controller has not acted on yet may be the very correction of what is wrong with its pods.
+        if not workload.unseen and (problem := workload_problem(snapshot, kind, name, selector)):
+            message = f"{name} is held up, {problem.reason}: {problem.message}"
+            return Verdict("False", Reason.ROLLOUT_BLOCKED, message, problem.reason)
         moving.append(name)
     if moving:
         return Verdict("True", Reason.ROLLOUT_IN_PROGRESS, f"waiting for pods of {_list(moving)}")
@@ -154,7 +177,7 @@ def ready(snapshot: Snapshot, verdicts: dict[ConditionType, Verdict], found: lis
         return Verdict("False", Reason.SCALED_TO_ZERO, verdicts[ConditionType.ENGINE_READY].message)
     for kind in PARTS:
         if verdicts[kind].status != "True":
-            return Verdict("False", verdicts[kind].reason, verdicts[kind].message)
+            return replace(verdicts[kind], status="False")
     for tenant in found:
         if tenant.verdict.status != "True":
             return Verdict("False", tenant.verdict.reason, f"tenant {tenant.name}: {tenant.verdict.message}")
@@ -182,9 +205,11 @@ def _tenant(snapshot: Snapshot, deployment: S1VLDeployment, tenant: str) -> Tena
     return TenantVerdict(tenant, sandbox, _combined(_serving(snapshot), tenant))
 
 
-def _serving_engine(snapshot: Snapshot, deployment: S1VLDeployment, workload: Workload, count: str) -> Verdict:
+def _serving_engine(
+    snapshot: Snapshot, deployment: S1VLDeployment, workload: Workload, count: str, problem: Problem | None
+) -> Verdict:
     """How well an engine with ready pods serves."""
-    hung = sorted(snapshot.hung)
+    count, hung = _with(count, problem), sorted(snapshot.hung)
     if hung:
         seconds = deployment.spec.engine.stall_timeout_seconds
         count += f"; had requests and computed nothing for {seconds} s: {_list(hung)}"
@@ -196,7 +221,8 @@ def _serving_engine(snapshot: Snapshot, deployment: S1VLDeployment, workload: Wo
         message = f"{count}, but the orchestrator does not reach the engine: {deaf[0].engine_message or 'no message'}"
         return Verdict("False", Reason.ENGINE_UNREACHABLE, message)
     if hung or workload.ready < deployment.spec.engine.replicas:
-        return Verdict("True", Reason.ENGINE_DEGRADED, count)
+        cause = problem.reason if problem else None
+        return Verdict("True", Reason.ENGINE_DEGRADED, count, cause)
     return Verdict("True", Reason.ENGINE_READY, count)
 
 

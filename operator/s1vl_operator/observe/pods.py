@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from s1vl_operator.api.reasons import Reason
-from s1vl_operator.observe.snapshot import Manifest, Snapshot
+from s1vl_operator.observe.snapshot import Manifest, Snapshot, Workload
 
 LAST_WORDS = 400
 """Characters of a container's last words that are shown."""
@@ -32,6 +32,8 @@ _PULL = frozenset(
     }
 )
 _CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PreCreateHookError"})
+_CLAIM_WORDS = ("persistentvolumeclaim", "persistent volumes to bind")
+"""What the scheduler's messages about claims that are unbound or not there have in common, in lower case."""
 
 
 @dataclass(frozen=True)
@@ -62,25 +64,39 @@ def workload_problem(snapshot: Snapshot, kind: str, name: str, selector: Mapping
         name: of the workload.
         selector: labels of its pods.
     """
-    pods = snapshot.pods_of(selector)
+    pods, going = snapshot.pods_of(selector), snapshot.pods_of(selector, going=True)
     for pod in pods:
         if not is_ready(pod) and (problem := pod_problem(snapshot, pod)):
             return problem
     found = snapshot.objects.get((kind, name))
     if found is None:
         return None
-    # An event stays when what it told of is over, the condition goes. It may be about the one pod more of a rollout.
     few = len(pods) < found["spec"].get("replicas", 1)
-    refusal = _replica_failure(found) or (snapshot.warning(kind, name, "FailedCreate") if few else "")
+    # A StatefulSet's pod has its name to itself: the next one comes when the one before it is gone.
+    if few and kind == "StatefulSet" and going:
+        return next((_lost(pod) for pod in going if is_lost(pod)), None)
+    # An event stays when what it told of is over, the condition goes. It may be about the one pod more of a rollout.
+    refusal = _replica_failure(found) or (snapshot.warning(kind, found, "FailedCreate") if few else "")
     return _refused(f"{kind} {name}: {refusal}") if refusal else None
+
+
+def unexplained(snapshot: Snapshot) -> bool:
+    """Whether a pod is missing or does not begin to start, and nothing says why: an event may soon."""
+    for (kind, _), found in snapshot.objects.items():
+        missing = kind == "StatefulSet" and Workload.of(found).pods < found["spec"].get("replicas", 1)
+        if missing and not snapshot.warning(kind, found, "FailedCreate"):
+            return True
+    staying = [pod for pod in snapshot.pods_of({}) if not is_ready(pod)]
+    return any(not _has_begun(pod) and pod_problem(snapshot, pod) is None for pod in staying)
 
 
 def pod_problem(snapshot: Snapshot, pod: Manifest) -> Problem | None:
     """What is wrong with a pod that is not ready; None when it only needs time."""
     name = pod["metadata"]["name"]
-    scheduled = condition(pod, "PodScheduled")
-    if scheduled.get("status") == "False":
-        return _unscheduled(snapshot, pod, scheduled.get("message") or "no node fits")
+    if is_lost(pod):
+        return _lost(pod)
+    if condition(pod, "PodScheduled").get("status") != "True" and (problem := _unscheduled(snapshot, pod)):
+        return problem
     for container, is_init in _containers(pod):
         if problem := _container_problem(container, is_init) or _recent_end(pod, container, is_init):
             return Problem(problem.reason, f"{name}: {problem.message}")
@@ -90,24 +106,58 @@ def pod_problem(snapshot: Snapshot, pod: Manifest) -> Problem | None:
         return Problem(
             Reason.POD_REFUSED, f"{name}: {status.get('reason') or 'Failed'}: {status.get('message') or 'no message'}"
         )
-    stuck = snapshot.warning("Pod", name, "FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox")
-    started = any(container.get("state", {}).get("running") for container, _ in _containers(pod))
-    return Problem(Reason.CONTAINER_CONFIG_ERROR, f"{name}: {stuck}") if stuck and not started else None
+    stuck = snapshot.warning("Pod", pod, "FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox")
+    return Problem(Reason.CONTAINER_CONFIG_ERROR, f"{name}: {stuck}") if stuck and not _has_begun(pod) else None
 
 
-def _unscheduled(snapshot: Snapshot, pod: Manifest, message: str) -> Problem:
-    name = pod["metadata"]["name"]
-    for volume in pod.get("spec", {}).get("volumes") or []:
-        claim = str((volume.get("persistentVolumeClaim") or {}).get("claimName") or "")
-        found = snapshot.objects.get(("PersistentVolumeClaim", claim))
-        if (
-            found is not None
-            and found.get("status", {}).get("phase") == "Pending"
-            and "PersistentVolumeClaim" in message
-        ):
-            why = snapshot.warning("PersistentVolumeClaim", claim, "ProvisioningFailed", "FailedBinding") or message
-            return Problem(Reason.PVC_PENDING, f"{name} waits for the claim {claim}: {why}")
-    return Problem(Reason.UNSCHEDULABLE, f"{name}: {message}")
+def is_lost(pod: Manifest) -> bool:
+    """Whether the node of a pod that was ready does not report.
+
+    The node controller then takes Ready from its pods and leaves all else as the kubelet said it last; the kubelet
+    gives a reason whenever it is the one that takes it.
+    """
+    ready = condition(pod, "Ready")
+    return (
+        ready.get("status") == "False"
+        and not ready.get("reason")
+        and condition(pod, "ContainersReady").get("status") == "True"
+    )
+
+
+def _lost(pod: Manifest) -> Problem:
+    name, node = pod["metadata"]["name"], (pod.get("spec") or {}).get("nodeName") or "unknown"
+    stuck = ", and keeps the pod, which is being deleted" if pod["metadata"].get("deletionTimestamp") else ""
+    return Problem(Reason.NODE_LOST, f"{name}: its node {node} does not report{stuck}")
+
+
+def _has_begun(pod: Manifest) -> bool:
+    """Whether its volumes and network are there, so that only its containers are to start."""
+    if condition(pod, "PodReadyToStartContainers").get("status") == "True":
+        return True
+    return any(container.get("state", {}).get("running") for container, _ in _containers(pod))
+
+
+def _unscheduled(snapshot: Snapshot, pod: Manifest) -> Problem | None:
+    name, scheduled = pod["metadata"]["name"], condition(pod, "PodScheduled")
+    refusal = str(scheduled.get("message") or "no node fits") if scheduled.get("status") == "False" else ""
+    about_claims = any(word in refusal.lower() for word in _CLAIM_WORDS)
+    for claim in _claims(snapshot, pod):
+        why = snapshot.warning("PersistentVolumeClaim", claim, "ProvisioningFailed", "FailedBinding")
+        # While a volume is being made for a chosen node, the scheduler says nothing.
+        if (claim.get("status") or {}).get("phase") == "Pending" and (about_claims or (why and not refusal)):
+            text = f"{name} waits for the claim {claim['metadata']['name']}: {why or refusal}"
+            return Problem(Reason.PVC_PENDING, text)
+    if about_claims:
+        return Problem(Reason.PVC_PENDING, f"{name}: {refusal}")
+    return Problem(Reason.UNSCHEDULABLE, f"{name}: {refusal}") if refusal else None
+
+
+def _claims(snapshot: Snapshot, pod: Manifest) -> Iterator[Manifest]:
+    """Those of the deployment's own claims that a pod needs."""
+    for volume in (pod.get("spec") or {}).get("volumes") or []:
+        name = str((volume.get("persistentVolumeClaim") or {}).get("claimName") or "")
+        if found := snapshot.objects.get(("PersistentVolumeClaim", name)):
+            yield found
 
 
 def _containers(pod: Manifest) -> Iterator[tuple[dict[str, Any], bool]]:

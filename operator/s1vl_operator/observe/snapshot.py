@@ -32,7 +32,8 @@ class Snapshot:
     Attributes:
         objects: the deployment's objects by (kind, name), without pods.
         pods: the deployment's pods.
-        warnings: the namespace's Warning events (events.k8s.io/v1), where it was worth looking.
+        events: events of the namespace (events.k8s.io/v1) that may tell what no object says, where it was worth a look:
+            all of type Warning, and every SuccessfulCreate of a StatefulSet.
         reports: the answers of the ready orchestrator pods, or of the others while none is ready.
         config_version: digest of the configuration that the orchestrator should work with.
         hindrance: why not everything desired was applied; None when it was.
@@ -43,7 +44,7 @@ class Snapshot:
 
     objects: Mapping[tuple[str, str], Manifest]
     pods: Sequence[Manifest] = ()
-    warnings: Sequence[Manifest] = ()
+    events: Sequence[Manifest] = ()
     reports: Sequence[Report] = ()
     config_version: str = ""
     hindrance: Hindrance | None = None
@@ -51,23 +52,25 @@ class Snapshot:
     protocol: Hindrance | None = None
     hung: frozenset[str] = frozenset()
 
-    def pods_of(self, selector: Mapping[str, str]) -> list[Manifest]:
-        """The pods with all these labels, by name; those on their way out are left out."""
+    def pods_of(self, selector: Mapping[str, str], *, going: bool = False) -> list[Manifest]:
+        """The pods with all these labels, by name: those that stay, or those on their way out."""
         found = [pod for pod in self.pods if selector.items() <= (pod["metadata"].get("labels") or {}).items()]
-        return sorted(
-            (p for p in found if not p["metadata"].get("deletionTimestamp")), key=lambda p: str(p["metadata"]["name"])
-        )
+        chosen = (pod for pod in found if bool(pod["metadata"].get("deletionTimestamp")) == going)
+        return sorted(chosen, key=lambda pod: str(pod["metadata"]["name"]))
 
-    def warning(self, kind: str, name: str, *reasons: str) -> str:
-        """The text of the newest Warning event about an object with one of these reasons; "" when there is none."""
-        about = [
-            event
-            for event in self.warnings
-            if event.get("reason") in reasons
-            and (event.get("regarding") or {}).get("kind") == kind
-            and (event.get("regarding") or {}).get("name") == name
-        ]
-        return str(max(about, key=_time).get("note") or "") if about else ""
+    def warning(self, kind: str, about: Manifest, *reasons: str) -> str:
+        """The text of the newest event about an object with one of these reasons; "" when there is none.
+
+        An event that this trouble is over (SuccessfulCreate after FailedCreate) takes its place.
+        """
+        found = [event for event in self.events if event.get("reason") in reasons and _is_about(event, kind, about)]
+        if not found:
+            return ""
+        newest = max(found, key=_time)
+        over = [event for event in self.events if event.get("reason") == _OVER.get(newest["reason"])]
+        if any(_is_about(event, kind, about) and _time(event) > _time(newest) for event in over):
+            return ""
+        return str(newest.get("note") or "")
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class Workload:
         wanted: pods that it should have.
         pods: pods that it has.
         ready: pods that are ready and stay.
+        unseen: its controller has not yet acted on the newest spec.
         behind: what is ready is about to go, because its controller has not yet acted on the newest spec.
         settled: every pod is made from the newest spec and ready.
     """
@@ -87,6 +91,7 @@ class Workload:
     wanted: int = 0
     pods: int = 0
     ready: int = 0
+    unseen: bool = False
     behind: bool = False
     settled: bool = False
 
@@ -104,7 +109,21 @@ class Workload:
         last = found["kind"] == "StatefulSet" and wanted == 1 and updated == 0
         behind = ready > 0 and (unseen or last)
         settled = not unseen and updated >= wanted and pods == wanted and ready >= wanted
-        return cls(True, wanted, pods, 0 if behind else ready, behind, settled)
+        return cls(True, wanted, pods, 0 if behind else ready, unseen, behind, settled)
+
+
+_OVER = {"FailedCreate": "SuccessfulCreate"}
+"""What a controller tells when it can do again what it could not."""
+
+
+def _is_about(event: Manifest, kind: str, about: Manifest) -> bool:
+    regarding, metadata = event.get("regarding") or {}, about["metadata"]
+    # By uid as well: events outlive their object, and a StatefulSet gives its pods the same names again.
+    return (regarding.get("kind"), regarding.get("name"), regarding.get("uid")) == (
+        kind,
+        metadata["name"],
+        metadata.get("uid"),
+    )
 
 
 def _time(event: Manifest) -> str:

@@ -12,9 +12,6 @@ from s1vl_operator.observe import checks
 from s1vl_operator.observe.checks import Verdict
 from s1vl_operator.observe.snapshot import Snapshot, Workload
 
-MESSAGE_MAX = 2048
-"""Characters of a message at most; the API's own limit is 32768, people's is lower."""
-
 
 def status(deployment: S1VLDeployment, snapshot: Snapshot, now: str) -> dict[str, Any]:
     """The whole status to write.
@@ -46,7 +43,7 @@ def status(deployment: S1VLDeployment, snapshot: Snapshot, now: str) -> dict[str
                 "name": tenant.name,
                 "ready": verdict.status == "True",
                 "reason": verdict.reason.value,
-                "message": verdict.message[:MESSAGE_MAX],
+                "message": verdict.told,
                 "url": url,
             }
         )
@@ -91,5 +88,5 @@ def invalid_status(cr: dict[str, Any], problem: InvalidSpec, now: str) -> dict[s
 def _conditions(
     before: dict[str, Any], verdicts: dict[ConditionType, Verdict], generation: int, now: str
 ) -> list[dict[str, Any]]:
-    new = [Condition(kind, v.status, v.reason, v.message[:MESSAGE_MAX], generation) for kind, v in verdicts.items()]
+    new = [Condition(kind, v.status, v.reason, v.told, generation) for kind, v in verdicts.items()]
     return set_conditions(before.get("conditions") or [], new, now)

@@ -248,26 +248,40 @@ async def test_events_are_found_by_kubectl_describe(space: Space, operator: Oper
     assert len(space.events()) == count
 
 
-async def test_warnings_are_listed_by_type(space: Space, operator: Operator) -> None:
-    about = {"kind": "StatefulSet", "name": "demo-engine", "namespace": space.namespace, "apiVersion": "apps/v1"}
+async def test_events_say_why_a_pod_is_missing_until_one_says_that_it_is_over(space: Space, operator: Operator) -> None:
     text = 'create Pod demo-engine-0 failed: pods "demo-engine-0" is forbidden: exceeded quota: gpus'
     space.apply_cr("chem")
     await operator.converge()
-    for kind, reason in (("Warning", "FailedCreate"), ("Normal", "SuccessfulCreate")):
+    uid = space.get("StatefulSet", "demo-engine")["metadata"]["uid"]
+
+    def post(kind: str, reason: str, time: str, uid: str) -> None:
+        about = {"kind": "StatefulSet", "name": "demo-engine", "namespace": space.namespace, "uid": uid}
         event = {
-            "metadata": {"name": f"e-{reason.lower()}"},
-            "involvedObject": about,
+            "metadata": {"generateName": "e-"},
+            "involvedObject": {**about, "apiVersion": "apps/v1"},
             "type": kind,
             "reason": reason,
             "message": text,
+            "lastTimestamp": time,
         }
         space.api.request("POST", f"/api/v1/namespaces/{space.namespace}/events", event)
+
+    post("Warning", "FailedCreate", "2026-01-01T00:00:02Z", "its-predecessors")
+    await operator.converge()
+    assert space.condition("EngineReady")["reason"] == "EngineStarting"
+
+    post("Normal", "SuccessfulCreate", "2026-01-01T00:00:00Z", uid)
+    post("Warning", "FailedCreate", "2026-01-01T00:00:01Z", uid)
     found = await operator.cluster.list(EVENT, space.namespace, fields="type=Warning", limit=500)
-    assert [event["reason"] for event in found] == ["FailedCreate"]
+    assert [event["reason"] for event in found] == ["FailedCreate", "FailedCreate"]
     await operator.converge()
     engine = space.condition("EngineReady")
     assert engine["reason"] == "QuotaExceeded"
     assert "exceeded quota: gpus" in engine["message"]
+
+    post("Normal", "SuccessfulCreate", "2026-01-01T00:00:02Z", uid)
+    await operator.converge()
+    assert space.condition("EngineReady")["reason"] == "EngineStarting"
 
 
 async def test_the_client_deletes_only_what_it_saw(space: Space, operator: Operator) -> None:

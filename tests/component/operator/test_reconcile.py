@@ -440,3 +440,25 @@ async def test_a_forbidden_event_does_not_stop_the_work(world: World) -> None:
         world.cluster.run_workloads()
         await world.reconcile()
     assert world.condition("Ready")[0] == "True"
+
+
+async def test_it_looks_more_often_only_while_nothing_says_why_a_pod_is_missing(world: World) -> None:
+    world.cr("chem")
+    await world.reconcile()
+    assert world.again == 5, "the engine's pod is missing, and only an event may say why"
+
+    world.cluster.run_workloads()
+    world.cluster.get("Pod", "demo-engine-0")["status"] = {
+        "conditions": [{"type": kind, "status": "True"} for kind in ("PodScheduled", "PodReadyToStartContainers")]
+    }
+    world.cluster.get("StatefulSet", "demo-engine")["status"]["readyReplicas"] = 0
+    await world.reconcile()
+    assert world.condition("Ready")[1] == "EngineStarting"
+    assert world.again == 15, "its image is pulled, which the kubelet tells in the pod"
+
+
+async def test_a_deployment_that_is_scaled_to_zero_is_looked_at_as_rarely_as_one_that_is_ready(world: World) -> None:
+    world.cr("chem", engine={"replicas": 0})
+    await world.converge()
+    assert world.condition("Ready")[:2] == ("False", "ScaledToZero")
+    assert world.again == 30

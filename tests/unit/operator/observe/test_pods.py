@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from s1vl_operator.observe.pods import pod_problem, workload_problem
+from s1vl_operator.observe.pods import pod_problem, unexplained, workload_problem
 from s1vl_operator.observe.snapshot import Snapshot
 from tests.unit.operator.observe.conftest import labels, pod, workload
 
@@ -126,6 +126,40 @@ def test_kernels_that_run_again_while_the_server_waits_for_them(one: dict[str, A
     assert problem is None or "container kernels" in problem.message
 
 
+def lost(name: str = "demo-engine-0", **metadata: Any) -> dict[str, Any]:
+    """A pod that was ready when its node was heard of last."""
+    conditions = [{"type": kind, "status": "True"} for kind in ("PodScheduled", "ContainersReady")]
+    running = container(state={"running": {}}, ready=True)
+    one = pod(name, "engine", ready=False, conditions=conditions, **running)
+    one["metadata"].update(metadata)
+    one["spec"]["nodeName"] = "gpu-7"
+    return one
+
+
+def test_a_pod_whose_node_does_not_report() -> None:
+    problem = pod_problem(Snapshot({}), lost())
+    assert problem is not None
+    assert (problem.reason, problem.message) == ("NodeLost", "demo-engine-0: its node gpu-7 does not report")
+    # The kubelet says why when it is the one that takes Ready away, e.g. for a readiness gate.
+    gated = lost()
+    gated["status"]["conditions"][0]["reason"] = "ReadinessGatesNotReady"
+    assert pod_problem(Snapshot({}), gated) is None
+
+
+def test_a_pod_that_a_lost_node_keeps_holds_up_its_stateful_set_but_no_deployment() -> None:
+    going = lost(deletionTimestamp="2026-01-01T00:00:00Z")
+    refusal = [event("StatefulSet", "demo-engine", "FailedCreate", "exceeded quota")]
+    stateful = {("StatefulSet", "demo-engine"): workload("StatefulSet", "demo-engine", ready=0)}
+    snapshot = Snapshot(stateful, pods=[going], events=refusal)
+    problem = workload_problem(snapshot, "StatefulSet", "demo-engine", labels("engine"))
+    assert problem is not None
+    assert problem.reason == "NodeLost"
+    assert problem.message == "demo-engine-0: its node gpu-7 does not report, and keeps the pod, which is being deleted"
+
+    deployed = {("Deployment", "demo-engine"): workload("Deployment", "demo-engine", ready=0)}
+    assert workload_problem(Snapshot(deployed, pods=[going]), "Deployment", "demo-engine", labels("engine")) is None
+
+
 TIME = {
     "new": {},
     "creating": container(state=waiting("ContainerCreating")),
@@ -151,8 +185,11 @@ def test_the_message_does_not_change_between_two_looks_at_one_and_the_same_crash
     assert len({pod_problem(Snapshot({}), pod("p", "engine", ready=False, **state)) for state in states}) == 1
 
 
-def event(kind: str, name: str, reason: str, note: str, time: str = "2026-01-01T00:00:00Z") -> dict[str, Any]:
-    return {"regarding": {"kind": kind, "name": name}, "reason": reason, "note": note, "deprecatedLastTimestamp": time}
+def event(
+    kind: str, name: str, reason: str, note: str, time: str = "2026-01-01T00:00:00Z", **about: str
+) -> dict[str, Any]:
+    regarding = {"kind": kind, "name": name, **about}
+    return {"regarding": regarding, "reason": reason, "note": note, "deprecatedLastTimestamp": time}
 
 
 def test_a_claim_that_is_pending_is_named_with_its_own_events() -> None:
@@ -162,22 +199,44 @@ def test_a_claim_that_is_pending_is_named_with_its_own_events() -> None:
         "volumes": [{"name": "tmp"}, {"name": "images", "persistentVolumeClaim": {"claimName": "demo-images"}}]
     }
     objects = {("PersistentVolumeClaim", "demo-images"): claim}
-    warnings = [event("PersistentVolumeClaim", "demo-images", "ProvisioningFailed", 'storageclass "x" not found')]
-    problem = pod_problem(Snapshot(objects, warnings=warnings), one)
+    events = [event("PersistentVolumeClaim", "demo-images", "ProvisioningFailed", 'storageclass "x" not found')]
+    problem = pod_problem(Snapshot(objects, events=events), one)
     assert problem is not None
     assert problem.reason == "PVCPending"
     assert "demo-images" in problem.message
     assert 'storageclass "x" not found' in problem.message
 
+    # While a volume is being made for a node that was chosen, the pod itself says nothing.
+    one["status"]["conditions"] = []
+    assert pod_problem(Snapshot(objects, events=events), one) == problem
+    assert pod_problem(Snapshot(objects), one) is None
+    claim["status"]["phase"] = "Bound"
+    assert pod_problem(Snapshot(objects, events=events), one) is None
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        '0/1 nodes are available: persistentvolumeclaim "mine" not found.',
+        "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.",
+        "0/1 nodes are available: 1 node(s) didn't find available persistent volumes to bind.",
+    ],
+)
+def test_a_claim_of_the_users_own_that_is_not_bound_or_not_there(message: str) -> None:
+    problem = pod_problem(Snapshot({}), pod("demo-engine-0", "engine", ready=False, **unscheduled(message)))
+    assert problem is not None
+    assert (problem.reason, problem.message) == ("PVCPending", f"demo-engine-0: {message}")
+
 
 def test_a_volume_that_cannot_be_mounted() -> None:
     one = pod("demo-engine-0", "engine", ready=False, **container(state=waiting("ContainerCreating")))
-    warnings = [
+    events = [
         event("Pod", "demo-engine-0", "FailedMount", "old", "2026-01-01T00:00:00Z"),
         event("Pod", "demo-engine-0", "FailedMount", "mount failed: no such host", "2026-01-02T00:00:00Z"),
         event("Pod", "other", "FailedMount", "not ours", "2026-01-03T00:00:00Z"),
+        event("Pod", "demo-engine-0", "FailedMount", "its predecessor's", "2026-01-03T00:00:00Z", uid="before"),
     ]
-    problem = pod_problem(Snapshot({}, warnings=warnings), one)
+    problem = pod_problem(Snapshot({}, events=events), one)
     assert problem is not None
     assert (problem.reason, problem.message) == ("ContainerConfigError", "demo-engine-0: mount failed: no such host")
 
@@ -192,7 +251,7 @@ def test_a_volume_that_cannot_be_mounted() -> None:
 def test_pods_that_are_refused_are_known_from_events_or_from_a_condition(note: str, reason: str) -> None:
     stateful = workload("StatefulSet", "demo-engine", ready=0, pods=0)
     snapshot = Snapshot(
-        {("StatefulSet", "demo-engine"): stateful}, warnings=[event("StatefulSet", "demo-engine", "FailedCreate", note)]
+        {("StatefulSet", "demo-engine"): stateful}, events=[event("StatefulSet", "demo-engine", "FailedCreate", note)]
     )
     found = workload_problem(snapshot, "StatefulSet", "demo-engine", labels("engine"))
     assert found is not None
@@ -218,10 +277,60 @@ def test_a_rollout_that_may_not_have_its_one_pod_more_says_so() -> None:
 
 
 def test_an_old_refusal_is_forgotten_when_the_pods_are_there() -> None:
-    warnings = [event("StatefulSet", "demo-engine", "FailedCreate", "exceeded quota")]
+    events = [event("StatefulSet", "demo-engine", "FailedCreate", "exceeded quota")]
     snapshot = Snapshot(
         {("StatefulSet", "demo-engine"): workload("StatefulSet", "demo-engine", ready=0)},
         pods=[pod("demo-engine-0", "engine", ready=False)],
-        warnings=warnings,
+        events=events,
     )
     assert workload_problem(snapshot, "StatefulSet", "demo-engine", labels("engine")) is None
+
+
+@pytest.mark.parametrize(
+    ("made", "holds"),
+    [("2026-01-01T00:09:59Z", True), ("2026-01-01T00:10:00Z", True), ("2026-01-01T00:10:01Z", False)],
+)
+def test_a_refusal_is_over_when_a_pod_could_be_made_after_it(made: str, holds: bool) -> None:
+    events = [
+        event("StatefulSet", "demo-engine", "FailedCreate", "exceeded quota", "2026-01-01T00:10:00Z"),
+        event("StatefulSet", "demo-engine", "SuccessfulCreate", "create Pod demo-engine-0 successful", made),
+    ]
+    objects = {("StatefulSet", "demo-engine"): workload("StatefulSet", "demo-engine", ready=0, pods=0)}
+    found = workload_problem(Snapshot(objects, events=events), "StatefulSet", "demo-engine", labels("engine"))
+    assert (found is not None) is holds
+
+
+def begun(**status: Any) -> dict[str, Any]:
+    """A pod with a node, and with what `status` says."""
+    conditions = [{"type": "PodScheduled", "status": "True"}, *status.pop("conditions", [])]
+    return pod("demo-engine-0", "engine", ready=False, conditions=conditions, **status)
+
+
+UNEXPLAINED = {
+    "ready": (pod("demo-engine-0", "engine"), [], False),
+    "waits for a node": (pod("demo-engine-0", "engine", ready=False), [], True),
+    "no node fits": (pod("demo-engine-0", "engine", ready=False, **unscheduled(SCHEDULER)), [], False),
+    "waits for its volumes": (begun(), [], True),
+    "cannot mount": (begun(), [event("Pod", "demo-engine-0", "FailedMount", "no such host")], False),
+    "pulls its image": (begun(conditions=[{"type": "PodReadyToStartContainers", "status": "True"}]), [], False),
+    "loads the model": (
+        begun(**container(state={"running": {"startedAt": "2026-01-01T00:00:00Z"}}, ready=False)),
+        [],
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize(("one", "events", "expected"), UNEXPLAINED.values(), ids=UNEXPLAINED)
+def test_only_an_event_can_say_why_a_pod_does_not_begin(
+    one: dict[str, Any], events: list[dict[str, Any]], expected: bool
+) -> None:
+    objects = {("StatefulSet", "demo-engine"): workload("StatefulSet", "demo-engine")}
+    assert unexplained(Snapshot(objects, pods=[one], events=events)) is expected
+
+
+def test_only_an_event_can_say_why_a_pod_is_missing() -> None:
+    objects = {("StatefulSet", "demo-engine"): workload("StatefulSet", "demo-engine", 2, pods=1)}
+    refusal = event("StatefulSet", "demo-engine", "FailedCreate", "exceeded quota")
+    assert unexplained(Snapshot(objects, pods=[pod("demo-engine-0", "engine")]))
+    assert not unexplained(Snapshot(objects, pods=[pod("demo-engine-0", "engine")], events=[refusal]))

@@ -93,11 +93,43 @@ def test_an_engine_with_some_of_its_pods_serves() -> None:
     assert found["Progressing"] == ("False", "RolloutBlocked")
 
 
+@pytest.mark.parametrize(("ready", "kind"), [(0, "EngineReady"), (1, "EngineReady"), (0, "Ready"), (1, "Progressing")])
+def test_a_message_ends_with_what_to_do_about_the_pod_that_is_the_cause(ready: int, kind: str) -> None:
+    objects = [workload("StatefulSet", "demo-engine", 2, ready=ready)]
+    pods = [pod(f"demo-engine-{n}", "engine", ready=n < ready, **NO_GPU) for n in (0, 1)]
+    found = status(deployment(engine={"replicas": 2}), healthy(objects=objects, pods=pods), NOW)
+    message = {c["type"]: c["message"] for c in found["conditions"]}[kind]
+    assert message.endswith(f"Insufficient nvidia.com/gpu. {Reason.UNSCHEDULABLE.remedy}")
+
+
+def test_a_tenants_message_ends_with_what_to_do_too() -> None:
+    objects = [workload("StatefulSet", "demo-sandbox-chem", ready=0)]
+    pods = [pod("demo-sandbox-chem-0", "sandbox", "chem", ready=False, **NO_GPU)]
+    (tenant,) = status(deployment(), healthy(objects=objects, pods=pods), NOW)["tenants"]
+    assert tenant["message"].endswith(f". {Reason.UNSCHEDULABLE.remedy}")
+
+
+def test_what_passes_or_is_as_it_should_be_gives_no_advice() -> None:
+    for snapshot in (healthy(), Snapshot({}), healthy(hindrance=Hindrance(Reason.PAUSED, "spec.paused is true"))):
+        found = status(deployment(), snapshot, NOW)
+        for one in (*found["conditions"], *found["tenants"]):
+            assert Reason(one["reason"]).remedy not in one["message"]
+
+
+def test_a_correction_that_has_not_reached_the_controller_is_no_blocked_rollout() -> None:
+    broken = pod("demo-engine-0", "engine", ready=False, **NO_GPU)
+    stuck = healthy(objects=[workload("StatefulSet", "demo-engine", ready=0)], pods=[broken])
+    corrected = healthy(objects=[workload("StatefulSet", "demo-engine", ready=0, seen=2)], pods=[broken])
+    assert conditions(stuck)["Progressing"] == ("False", "RolloutBlocked")
+    assert conditions(corrected)["Progressing"] == ("True", "RolloutInProgress")
+
+
 def test_an_engine_of_which_one_pod_hangs_serves_and_says_so() -> None:
     snapshot = healthy(objects=[workload("StatefulSet", "demo-engine", 2)], hung=frozenset({"demo-engine-1"}))
     found = status(deployment(engine={"replicas": 2}), snapshot, NOW)["conditions"][1]
     assert (found["status"], found["reason"]) == ("True", "EngineDegraded")
-    assert found["message"] == ("2 of 2 engine pods ready; had requests and computed nothing for 120 s: demo-engine-1")
+    said = "2 of 2 engine pods ready; had requests and computed nothing for 120 s: demo-engine-1"
+    assert found["message"] == f"{said}. {Reason.ENGINE_DEGRADED.remedy}"
 
 
 def test_an_engine_of_no_replicas_is_no_failure_but_serves_nobody() -> None:
@@ -162,7 +194,9 @@ def test_the_orchestrator(snapshot: Snapshot, reason: str) -> None:
 def test_a_refused_configuration_is_told_and_the_one_before_goes_on_serving() -> None:
     found = status(deployment(), healthy(reports=[report(version="old", refusal=REFUSAL)]), NOW)
     by_type = {c["type"]: c for c in found["conditions"]}
-    assert by_type["Ready"]["message"] == f"1 of 1 orchestrator pods ready; demo-orchestrator-x: {REFUSAL}"
+    assert by_type["Ready"]["message"] == (
+        f"1 of 1 orchestrator pods ready; demo-orchestrator-x: {REFUSAL}. {Reason.CONFIGURATION_REFUSED.remedy}"
+    )
     assert by_type["PathsConsistent"]["status"] == by_type["EngineReady"]["status"] == "True"
     assert (found["tenantsReady"], found["tenants"][0]["ready"]) == ("1/1", True)
 
@@ -204,7 +238,7 @@ def test_paths_that_do_not_agree() -> None:
     found = status(deployment("chem", "bio"), snapshot, NOW)
     by_type = {c["type"]: c for c in found["conditions"]}
     assert (by_type["PathsConsistent"]["status"], by_type["PathsConsistent"]["reason"]) == ("False", "CanaryMismatch")
-    assert by_type["PathsConsistent"]["message"] == f"chem: {MOUNTS}"
+    assert by_type["PathsConsistent"]["message"] == f"chem: {MOUNTS}. {Reason.CANARY_MISMATCH.remedy}"
     assert (by_type["Ready"]["status"], by_type["Ready"]["reason"]) == ("False", "CanaryMismatch")
     assert [(t["ready"], t["reason"]) for t in found["tenants"]] == [(False, "PathsInconsistent"), (True, "Ready")]
 
@@ -275,7 +309,7 @@ def test_an_invalid_spec() -> None:
     found = invalid_status(cr, InvalidSpec("spec.engine.gpus", "must be 1, 2, 4 or 8"), LATER)
     by_type = {c["type"]: c for c in found["conditions"]}
     assert (by_type["Ready"]["status"], by_type["Ready"]["reason"]) == ("False", "InvalidSpec")
-    assert by_type["Ready"]["message"] == "spec.engine.gpus: must be 1, 2, 4 or 8"
+    assert by_type["Ready"]["message"] == "spec.engine.gpus: must be 1, 2, 4 or 8. Correct the field."
     assert {c["status"] for kind, c in by_type.items() if kind not in ("Ready", "Progressing")} == {"Unknown"}
     assert (found["observedGeneration"], found["replicas"], found["selector"]) == (9, 1, before["selector"])
     assert "tenants" not in found
