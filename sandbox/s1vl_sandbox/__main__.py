@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import signal
 import sys
@@ -26,6 +27,8 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(storage.main(arguments.root, arguments.sub_path))
     # As PID 1 of its container it would not hear a signal for which it has no handler.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    # Nothing that is imported is garbage, and to look for some would be a seventh of a start.
+    gc.disable()
     if arguments.command == "kernels":
         from s1vl_sandbox.kernels import program as kernels  # noqa: PLC0415  (not what the server imports)
 

@@ -22,7 +22,10 @@ _log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-_RETRY_SECONDS = (0.02, 2.0)
+# Looking costs next to nothing, and whoever waits for the first kernel waits for this.
+_LOOK_SECONDS = 0.03
+# A host that ends as soon as it is started is started no more often.
+_RESTART_SECONDS = 0.2
 # A host imports for a second or two and its container may just be starting anew.
 _WAIT_SECONDS = 20.0
 _START_SECONDS = 60.0
@@ -161,20 +164,18 @@ class HostLink:
             self._writer.write(encode(type_, **fields))
 
     async def _keep(self) -> None:
-        shortest, longest = _RETRY_SECONDS
-        pause = shortest
         while True:
+            pause = _LOOK_SECONDS
             try:
                 if self._spawn and (self._process is None or self._process.returncode is not None):
+                    pause = _RESTART_SECONDS
                     await self._start_host()
                 reader, self._writer = await asyncio.open_unix_connection(str(socket_path(self._state_dir)))
                 why = await self._listen(reader)
-                pause = shortest
             except (OSError, ProtocolError) as error:
                 why = f"{type(error).__name__}: {error}"
             self._lose(f"the kernel host is not there: {why}{self._host_end()}")
             await asyncio.sleep(pause)
-            pause = min(pause * 1.5, longest) if not self._spawn else min(pause * 1.2, longest / 10)
 
     async def _start_host(self) -> None:
         command = ("-m", "s1vl_sandbox", "kernels", "--parent", str(os.getpid()))

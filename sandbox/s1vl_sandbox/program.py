@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import sys
@@ -42,7 +43,10 @@ def main() -> int:
     refuse_without(settings.require_isolation)
     become_subreaper()
     hide_from_peers()
-    Program(Server(settings, owns_children=True)).run()
+    program = Program(Server(settings, owns_children=True))
+    gc.freeze()
+    gc.enable()
+    program.run()
     return 0
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import stat
 import sys
-import uuid
 from pathlib import Path, PurePosixPath
 
 UID = GID = 10001
@@ -155,7 +154,7 @@ def _verify_write(folder: int, shown: PurePosixPath) -> None:
                 f"{shown} belongs to {status.st_uid}:{status.st_gid} with mode {stat.S_IMODE(status.st_mode):04o}: "
                 f"user {UID}:{GID} cannot write there; chown it or allow group {GID} to write"
             )
-    name = f".s1vl-write-test-{uuid.uuid4().hex}"
+    name = f".s1vl-write-test-{os.urandom(16).hex()}"
     try:
         os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder))
         os.unlink(name, dir_fd=folder)

@@ -7,9 +7,9 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from s1vl_sandbox.isolation import refuse_without
+from s1vl_sandbox.kernels.warm import warm_up
 from s1vl_sandbox.logs import configure_logging
 from s1vl_sandbox.processes import become_subreaper, hide_from_peers
 
@@ -39,14 +39,13 @@ def main(parent: int | None, environ: Mapping[str, str]) -> int:
     isolation = refuse_without(required)
     become_subreaper()
     os.umask(0o007)
-    from s1vl_sandbox.kernels.warm import warm_up  # noqa: PLC0415
-
-    with TemporaryDirectory(prefix="h", dir=state_dir) as folder:
-        warm = warm_up(Path(folder))
-    from s1vl_sandbox.kernels.host import Host  # noqa: PLC0415
+    warm_up(state_dir)
+    from s1vl_sandbox.kernels.host import Host  # noqa: PLC0415  (imports what must be loaded by warm_up)
 
     hide_from_peers()
+    # A collection in a kernel would write to every object's header and so copy every page.
     gc.freeze()
-    facts = {"landlock_abi": isolation.landlock_abi, "held": sorted(isolation.held), "warm": warm}
+    gc.enable()
+    facts = {"landlock_abi": isolation.landlock_abi, "held": sorted(isolation.held)}
     Host(state_dir, facts, parent).run()
     return 0
