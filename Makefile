@@ -54,6 +54,7 @@ format: setup ## Format and fix what ruff can
 generate: setup ## Write the CRD and the reference pages anew from the models
 	@$(PY) -m s1vl_operator crd > charts/s1vl/files/crd.yaml
 	@$(PY) -m s1vl_operator crd --format markdown > docs/crd.md
+	@$(PY) -m s1vl_operator runbook docs/runbook
 
 LOCK := .s1vl/venv/bin/uv pip compile -q --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --python-platform x86_64-manylinux_2_28
 lock: setup ## Pin the dependencies anew

@@ -1,12 +1,13 @@
-"""`s1vl-operator`: run the operator, or print its custom resource definition."""
+"""`s1vl-operator`: run the operator, or write its custom resource definition and its runbook."""
 
 from __future__ import annotations
 
 import argparse
 import logging
 import sys
+from pathlib import Path
 
-from s1vl_operator.api import crd, reference
+from s1vl_operator.api import crd, reference, runbook
 
 logger = logging.getLogger("s1vl_operator")
 
@@ -19,11 +20,25 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command")
     show = commands.add_parser("crd", help="print the custom resource definition, or its reference")
     show.add_argument("--format", choices=("yaml", "markdown"), default="yaml")
+    write = commands.add_parser("runbook", help="write a page for every reason that a status can have")
+    write.add_argument("folder", type=Path, help="where to; pages of other reasons in it are removed")
     chosen = parser.parse_args(arguments)
     if chosen.command == "crd":
         sys.stdout.write(reference.markdown() if chosen.format == "markdown" else crd.render())
         return 0
+    if chosen.command == "runbook":
+        _write(chosen.folder, runbook.pages())
+        return 0
     return _run()
+
+
+def _write(folder: Path, pages: dict[str, str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.md"):
+        if old.name not in pages:
+            old.unlink()
+    for name, text in pages.items():
+        (folder / name).write_text(text)
 
 
 def _run() -> int:

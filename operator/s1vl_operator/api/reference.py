@@ -44,7 +44,7 @@ def markdown() -> str:
         "Of conditions, and of `status.tenants[]`.\n",
         _table(
             ("reason", "what it means", "what to do"),
-            ((f"`{reason}`", reason.description, reason.remedy) for reason in Reason),
+            ((f"[`{reason}`](runbook/{reason}.md)", reason.description, reason.remedy) for reason in Reason),
         ),
     ]
     return "\n".join(parts).rstrip() + "\n"
