@@ -26,6 +26,8 @@ from s1vl_orchestrator.tenants import WatchTimes
 from tests.component.orchestrator.documented import HOOKS
 from tests.component.orchestrator.fakes import FakeEngine, FakeSandbox, served, stop_all
 
+PLAIN: dict[str, Any] = {"verify": False}
+"""For httpx's clients: each reads all certificates otherwise, which takes as long as a whole request."""
 TIMES = WatchTimes(canary=0.5, probe=0.1, retry_first=0.05, retry_most=0.2, orphans=0.2)
 
 
@@ -127,7 +129,7 @@ class World:
         return result
 
     async def tenants(self) -> dict[str, Any]:
-        async with httpx.AsyncClient(event_hooks=HOOKS) as http:
+        async with httpx.AsyncClient(event_hooks=HOOKS, **PLAIN) as http:
             body: dict[str, Any] = (await http.get(f"{self.management}/internal/tenants")).json()
         return body
 
@@ -191,7 +193,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         world.url = await stack.enter_async_context(served(create_app(world.service)))
         world.management = await stack.enter_async_context(served(create_management_app(world.service)))
         world.http = await stack.enter_async_context(
-            httpx.AsyncClient(base_url=world.url, timeout=120, event_hooks=HOOKS)
+            httpx.AsyncClient(base_url=world.url, timeout=120, event_hooks=HOOKS, **PLAIN)
         )
         try:
             await until(lambda: all(t.status.consistent for t in world.service.tenants.values()), "good canaries")
@@ -207,7 +209,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 @pytest.fixture
 async def client(world: World) -> AsyncIterator[AsyncOpenAI]:
     async with (
-        httpx.AsyncClient(event_hooks=HOOKS, timeout=120) as http,
+        httpx.AsyncClient(event_hooks=HOOKS, timeout=120, **PLAIN) as http,
         AsyncOpenAI(api_key="key-chem", base_url=f"{world.url}/v1", max_retries=0, http_client=http) as client,
     ):
         yield client

@@ -20,18 +20,32 @@ SANDBOX_PATH = "/mnt/data/images"
 
 
 class _Quiet(uvicorn.Server):
+    """Leaves signals alone, and ends when it is told to, not when it looks next."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._told = asyncio.Event()
+
+    def stop(self) -> None:
+        self.should_exit = True
+        self._told.set()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self._told.wait()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Any:
         yield
 
 
-_running: list[uvicorn.Server] = []
+_running: list[_Quiet] = []
 
 
 def stop_all() -> None:
     """Tell all servers to stop, so that they do it at the same time."""
     for server in _running:
-        server.should_exit = True
+        server.stop()
 
 
 @contextlib.asynccontextmanager
@@ -49,7 +63,7 @@ async def served(app: Any, port: int = 0, host: str = "127.0.0.1") -> AsyncItera
     try:
         yield f"http://{host}:{bound}"
     finally:
-        server.should_exit = True
+        server.stop()
         await task
         _running.remove(server)
 

@@ -110,7 +110,7 @@ async def run_sandbox(clock: Callable[[], float] = time.time, **settings: Any) -
         transport = httpx.ASGITransport(create_app(server))
         async with (
             server.running(),
-            httpx.AsyncClient(transport=transport, base_url="http://sandbox", timeout=120) as http,
+            httpx.AsyncClient(transport=transport, base_url="http://sandbox", timeout=120, verify=False) as http,
         ):
             sandbox = Sandbox(server, http, workspace)
             await sandbox.ready()

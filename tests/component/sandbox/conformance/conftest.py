@@ -140,14 +140,14 @@ async def session_id(service: Service) -> AsyncIterator[str]:
     """A session name of the test's own; the session is deleted at the end."""
     name = f"conformance-{uuid.uuid4()}"
     yield name
-    async with httpx.AsyncClient(base_url=service.url, headers=service.headers, timeout=60) as http:
+    async with httpx.AsyncClient(base_url=service.url, headers=service.headers, timeout=60, verify=False) as http:
         await http.delete(f"/v1/jupyter/sessions/{name}")
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def folder(service: Service, session_id: str) -> AsyncIterator[str]:
     """A folder of the test's own, which does not exist yet, below the sandbox's home."""
-    async with httpx.AsyncClient(base_url=service.url, headers=service.headers, timeout=60) as http:
+    async with httpx.AsyncClient(base_url=service.url, headers=service.headers, timeout=60, verify=False) as http:
         home = (await http.get("/v1/sandbox")).json()["home_dir"]
     yield f"{home}/{session_id}"
 
