@@ -23,6 +23,7 @@ class EventReason(StrEnum):
     PRUNED = "Pruned"
     NOT_READY = "NotReady"
     RESTARTED = "Restarted"
+    REPLACED = "Replaced"
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,22 @@ def _calm(reason: str) -> bool:
     return Reason(reason).nature is not Nature.TROUBLE
 
 
-def changes(created: list[str], changed: list[str], removed: list[str], restarted: Sequence[str] = ()) -> list[Event]:
+def changes(
+    created: list[str],
+    changed: list[str],
+    removed: list[str],
+    restarted: Sequence[str] = (),
+    replaced: Sequence[str] = (),
+) -> list[Event]:
     """The events for what the operator did, with objects as `Kind/name`."""
     done = [("created", created), ("changed", changed)]
     texts = [f"{verb} {', '.join(objects)}" for verb, objects in done if objects]
     events = [Event("Normal", EventReason.APPLIED, "; ".join(texts))] if texts else []
     if removed:
         events.append(Event("Normal", EventReason.PRUNED, f"removed {', '.join(removed)}"))
+    if replaced:
+        note = f"replaced {', '.join(replaced)}, which cannot be changed in place; pods go on"
+        events.append(Event("Normal", EventReason.REPLACED, note))
     if restarted:
         note = f"restarted {', '.join(restarted)}: it had requests and made no progress"
         events.append(Event("Warning", EventReason.RESTARTED, note))

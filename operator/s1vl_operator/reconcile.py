@@ -123,7 +123,7 @@ class Reconciler:
             hung=names_of_hung,
         )
         new = status(deployment, snapshot, self._time())
-        changes = events.changes(done.created, done.changed, done.removed, done.restarted)
+        changes = events.changes(done.created, done.changed, done.removed, done.restarted, done.replaced)
         await self._tell(cr, new, changes)
         return _look_again(new, done, snapshot)
 

@@ -70,7 +70,8 @@ class Reason(StrEnum):
     )
     IMMUTABLE_FIELD = Topic.WHOLE.trouble(
         "ImmutableField",
-        "A change needs an object to be replaced that cannot be changed in place.",
+        "An object cannot be changed in place to what it should be, and the operator does not replace it by itself: "
+        "pods, or what it holds, would be lost.",
         "Undo the change, or delete the object that the message names.",
     )
     NAME_TAKEN = Topic.WHOLE.trouble(

@@ -10,7 +10,7 @@ from s1vl_operator.api.changes import Effect, change
 from s1vl_operator.api.conditions import ConditionType
 from s1vl_operator.api.crd import Schema, schema
 from s1vl_operator.api.reasons import Reason
-from s1vl_operator.api.v1alpha1 import API_VERSION, KIND, SHORT
+from s1vl_operator.api.v1alpha1 import API_VERSION, KIND, RESTARTED_AT, SHORT
 
 HEAD = f"""\
 <!-- Made by `python -m s1vl_operator crd --format markdown`; do not edit. -->
@@ -24,6 +24,15 @@ simulator, not with vLLM on GPUs; `spec.engine.podTemplate` can undo any of it.
 """
 
 
+ANNOTATIONS = f"""\
+## Annotations
+
+`kubectl annotate --overwrite {SHORT}/demo {RESTARTED_AT}="$(date -Is)"` restarts all pods of a deployment, as
+`kubectl rollout restart` does with one workload; any other text than the last one does. `kubectl rollout restart` of a
+single StatefulSet or Deployment works as well.
+"""
+
+
 def markdown() -> str:
     """The whole reference."""
     root = schema()
@@ -34,6 +43,7 @@ def markdown() -> str:
         *(f"- {effect}: {effect.description}" for effect in Effect),
         "",
         _spec(root["properties"]["spec"]),
+        ANNOTATIONS,
         "## Rules between fields\n",
         *(f"- `{path}`: {rule['message']}" for path, rule in _rules(root, "")),
         "\n## Status\n",

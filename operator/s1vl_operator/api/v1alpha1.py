@@ -21,6 +21,7 @@ __all__ = [
     "GROUP",
     "KIND",
     "PLURAL",
+    "RESTARTED_AT",
     "SHORT",
     "VERSION",
     "EngineSpec",
@@ -46,6 +47,8 @@ API_VERSION = f"{GROUP}/{VERSION}"
 KIND = "S1VLDeployment"
 PLURAL = "s1vldeployments"
 SHORT = "s1vl"
+RESTARTED_AT = f"{GROUP}/restartedAt"
+"""Annotation of the custom resource; another text than before restarts all pods."""
 
 
 class InvalidSpec(Exception):  # noqa: N818 (the name of the condition's reason that it becomes)
@@ -90,6 +93,7 @@ class ObjectMeta(Model, extra="ignore"):
     namespace: str
     uid: str = ""
     generation: int = 0
+    annotations: dict[str, str] = Field(default_factory=dict)
 
 
 class S1VLDeployment(Model, extra="ignore"):

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from s1vl_operator.cluster.compare import closed, difference, grown, hash_of, with_hash
+from s1vl_operator.cluster.handover import left_replicas
 from s1vl_operator.cluster.kinds import CLAIM, SECRET, Kind, Manifest, kind_of
 from s1vl_operator.cluster.port import ApiError, Cluster
+from s1vl_operator.cluster.replacement import make_way, replaceable
 from s1vl_operator.desired import SecretTemplate
 
 logger = logging.getLogger(__name__)
@@ -23,6 +25,9 @@ RETRY_REFUSED_SECONDS = 60.0
 RETRY_FAILED_SECONDS = 15.0
 """An object that the API server refused, or failed on (which it also does on a manifest that is wrong), is not sent
 again for so long, unless it or the manifest changes."""
+
+REPLACE_AGAIN_SECONDS = 600.0
+"""An object is replaced no sooner than so long after the last time: something else may keep making it as it was."""
 
 _RACES = frozenset({409, 429})
 
@@ -57,6 +62,7 @@ class Result:
     changed: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     restarted: list[str] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     objects: dict[tuple[str, str], Manifest] = field(default_factory=dict)
     """What is in the cluster now, by (kind, name), of what is desired."""
@@ -81,6 +87,7 @@ class Applier:
         self._cluster = cluster
         self._now = now
         self._refusals: dict[Key, _Refusal] = {}
+        self._replaced: dict[Key, float] = {}
         self._settled: dict[Key, str] = {}
         """State in which an object came back from its apply and still differed: the server has its own idea of it."""
 
@@ -89,6 +96,7 @@ class Applier:
         for kind, name in names:
             self._refusals.pop((kind, namespace, name), None)
             self._settled.pop((kind, namespace, name), None)
+            self._replaced.pop((kind, namespace, name), None)
 
     async def make_secrets(self, templates: Iterable[SecretTemplate], owner: str) -> Result:
         """Create the Secrets that are missing. One that exists is left as it is, if it is the owner's.
@@ -157,7 +165,7 @@ class Applier:
             result.failures.append(refusal.failure)
             return
         try:
-            applied = await self._send(wanted, found)
+            applied = await self._bring(wanted, found, key, result)
         except ApiError as error:
             if error.status in _RACES:
                 raise
@@ -167,6 +175,10 @@ class Applier:
             self._refusals[key] = _Refusal(state, self._now() + wait, failure)
             return
         self._refusals.pop(key, None)
+        if applied is None:
+            message = "it cannot be changed in place and is replaced; waiting for it to be gone"
+            result.failures.append(Failure(kind, name, Obstacle.GOING, message))
+            return
         result.objects[kind, name] = applied
         (result.changed if found else result.created).append(f"{kind}/{name}")
         if at := difference(wanted, applied):
@@ -175,7 +187,24 @@ class Applier:
         else:
             self._settled.pop(key, None)
 
+    async def _bring(self, wanted: Manifest, found: Manifest | None, key: Key, result: Result) -> Manifest | None:
+        """Send a manifest, and replace the object where nothing else helps; None while the old one is still going."""
+        try:
+            return await self._send(wanted, found)
+        except ApiError as error:
+            replaced = self._replaced.get(key)
+            lately = replaced is not None and self._now() < replaced + REPLACE_AGAIN_SECONDS
+            if found is None or _obstacle(error) is not Obstacle.IMMUTABLE or lately or not replaceable(wanted, found):
+                raise
+            logger.warning("%s %s/%s is replaced: %s", *key, error.message)
+        gone = await make_way(self._cluster, wanted, found)
+        self._replaced[key] = self._now()
+        result.replaced.append(f"{key[0]}/{key[2]}")
+        return await self._cluster.apply(wanted) if gone else None
+
     async def _send(self, wanted: Manifest, found: Manifest | None) -> Manifest:
+        if found is not None and (kept := left_replicas(wanted, found)):
+            await self._cluster.hand_over(kept)
         try:
             return await self._cluster.apply(wanted)
         except ApiError as error:
@@ -268,7 +297,8 @@ def filled(template: SecretTemplate, token: Callable[[], str] = lambda: secrets.
 
 def _obstacle(error: ApiError) -> Obstacle:
     text = error.message.lower()
-    unchangeable = "immutable" in text or "updates to statefulset spec" in text or "cannot change roleref" in text
+    words = ("immutable", "updates to statefulset spec", "cannot change roleref", "may not change once set")
+    unchangeable = any(word in text for word in words)
     return Obstacle.IMMUTABLE if error.status == 422 and unchangeable else Obstacle.REFUSED
 
 

@@ -18,7 +18,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import load_incluster_config, load_kube_config
 
 from s1vl_operator.cluster.kinds import Kind, Manifest, kind_of
-from s1vl_operator.cluster.port import FIELD_MANAGER, STATUS_MANAGER, ApiError, Unreachable
+from s1vl_operator.cluster.port import FIELD_MANAGER, HANDOVER_MANAGER, STATUS_MANAGER, ApiError, Unreachable
 
 TIMEOUT = aiohttp.ClientTimeout(total=30, connect=5)
 APPLY = "application/apply-patch+yaml"
@@ -101,6 +101,12 @@ class KubernetesCluster:
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
         return await self._request("apply", kind.plural, "PATCH", kind.path(namespace, name), query, manifest, APPLY)
 
+    async def hand_over(self, manifest: Manifest) -> None:
+        """See `port.Cluster`."""
+        kind, namespace, name = _where(manifest)
+        query = {"fieldManager": HANDOVER_MANAGER}
+        await self._request("apply", kind.plural, "PATCH", kind.path(namespace, name), query, manifest, APPLY)
+
     async def merge(self, manifest: Manifest) -> Manifest:
         """See `port.Cluster`."""
         kind, namespace, name = _where(manifest)
@@ -113,9 +119,12 @@ class KubernetesCluster:
         query = {"fieldManager": FIELD_MANAGER}
         return await self._request("update", kind.plural, "PUT", kind.path(namespace, name), query, manifest)
 
-    async def delete(self, kind: Kind, namespace: str, name: str, uid: str, *, grace: int | None = None) -> None:
+    async def delete(
+        self, kind: Kind, namespace: str, name: str, uid: str, *, grace: int | None = None, orphan: bool = False
+    ) -> None:
         """See `port.Cluster`."""
-        options: Manifest = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
+        policy = "Orphan" if orphan else "Background"
+        options: Manifest = {"preconditions": {"uid": uid}, "propagationPolicy": policy}
         if grace is not None:
             options["gracePeriodSeconds"] = grace
         try:

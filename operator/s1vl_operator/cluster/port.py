@@ -8,6 +8,8 @@ from s1vl_operator.cluster.kinds import Kind, Manifest
 
 FIELD_MANAGER = "s1vl-operator"
 """Owner of the fields of the children."""
+HANDOVER_MANAGER = "s1vl-operator-handover"
+"""Owner of a number of pods from when the operator lets go of it until an autoscaler writes another one."""
 STATUS_MANAGER = "s1vl-operator-status"
 """Owner of the fields of the custom resource's status."""
 
@@ -55,16 +57,21 @@ class Cluster(Protocol):
     async def apply(self, manifest: Manifest) -> Manifest:
         """Server-side apply by FIELD_MANAGER, with force."""
 
+    async def hand_over(self, manifest: Manifest) -> None:
+        """Server-side apply by HANDOVER_MANAGER; a 409 when somebody else has just written another value."""
+
     async def merge(self, manifest: Manifest) -> Manifest:
         """JSON merge patch by FIELD_MANAGER: lists become exactly the manifest's."""
 
     async def replace(self, manifest: Manifest) -> Manifest:
         """Replace an object; a 409 when its resourceVersion is no longer the manifest's."""
 
-    async def delete(self, kind: Kind, namespace: str, name: str, uid: str, *, grace: int | None = None) -> None:
+    async def delete(
+        self, kind: Kind, namespace: str, name: str, uid: str, *, grace: int | None = None, orphan: bool = False
+    ) -> None:
         """Delete the object with that uid, its dependents in the background; nothing when it is gone already.
 
-        `grace` are seconds in place of a pod's own grace period.
+        `grace` are seconds in place of a pod's own grace period; with `orphan` the dependents stay.
         """
 
     async def apply_status(self, manifest: Manifest) -> None:

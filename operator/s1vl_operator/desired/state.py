@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from s1vl_operator.api.v1alpha1 import S1VLDeployment
-from s1vl_operator.desired import autoscaling, engine, names, network, orchestrator, sandbox, storage
+from s1vl_operator.api.v1alpha1 import RESTARTED_AT, S1VLDeployment
+from s1vl_operator.desired import autoscaling, engine, names, network, orchestrator, patch, sandbox, storage
 from s1vl_operator.desired.context import Context, Manifest, SecretTemplate, SecretValue
 
 
@@ -12,7 +12,7 @@ def desired_state(deployment: S1VLDeployment, context: Context) -> list[Manifest
 
     Policies come before the pods that they confine, claims before the pods that mount them.
     """
-    return [
+    made = [
         *storage.claims(deployment),
         *network.policies(deployment, context),
         *engine.manifests(deployment, context),
@@ -20,6 +20,8 @@ def desired_state(deployment: S1VLDeployment, context: Context) -> list[Manifest
         *orchestrator.manifests(deployment, context),
         *autoscaling.manifests(deployment, context),
     ]
+    restarted = {key: value for key, value in deployment.metadata.annotations.items() if key == RESTARTED_AT}
+    return [_annotated(manifest, restarted) if restarted else manifest for manifest in made]
 
 
 def desired_secrets(deployment: S1VLDeployment, context: Context) -> list[SecretTemplate]:  # noqa: ARG001 (as above)
@@ -42,6 +44,14 @@ def service_url(deployment: S1VLDeployment) -> str:
 
 
 RANDOM = SecretValue("random_key")
+
+
+def _annotated(manifest: Manifest, annotations: dict[str, str]) -> Manifest:
+    """A workload with more annotations in its pod template; anything else as it is."""
+    if manifest["kind"] not in ("Deployment", "StatefulSet"):
+        return manifest
+    template = patch.merge(manifest["spec"]["template"], {"metadata": {"annotations": annotations}})
+    return {**manifest, "spec": {**manifest["spec"], "template": template}}
 
 
 def _secret(

@@ -10,7 +10,6 @@ import pytest
 
 from hack.cluster.api import ApiError as Refused
 from s1vl_operator.api.v1alpha1 import parse
-from s1vl_operator.cluster.apply import Applier, Obstacle
 from s1vl_operator.cluster.kinds import CHILDREN, EVENT, POD, SECRET
 from s1vl_operator.cluster.port import ApiError
 from s1vl_operator.desired import desired_state
@@ -198,21 +197,6 @@ def refused(space: Space, path: str, body: dict[str, Any]) -> bool:
     except Refused as error:
         return error.status == 403
     return False
-
-
-async def test_an_unchangeable_field_is_told_apart(space: Space, operator: Operator) -> None:
-    cr = space.apply_cr("chem")
-    await operator.converge()
-    manifests = [m for m in desired_state(parse(cr), CONTEXT) if m["kind"] in ("StatefulSet", "RoleBinding")]
-    for manifest in manifests:
-        if manifest["kind"] == "StatefulSet":
-            manifest["spec"]["serviceName"] = "other"
-        else:
-            manifest["roleRef"]["name"] = "other"
-    observed = {(m["kind"], m["metadata"]["name"]): space.get(m["kind"], m["metadata"]["name"]) for m in manifests}
-    done = await Applier(operator.cluster, lambda: 0.0).apply(manifests, observed, cr["metadata"]["uid"])
-    assert {failure.obstacle for failure in done.failures} == {Obstacle.IMMUTABLE}
-    assert len(done.failures) == len(manifests) == 2
 
 
 async def test_an_invalid_resource_beside_a_good_one(space: Space, operator: Operator) -> None:

@@ -110,11 +110,19 @@ class FakeCluster:
             raise ApiError(409, "Conflict", "the object has been modified")
         return self.put(manifest)
 
-    async def delete(self, kind: Kind, namespace: str, name: str, uid: str, *, grace: int | None = None) -> None:
+    async def hand_over(self, manifest: Manifest) -> None:
+        raise AssertionError("no object here has managedFields")
+
+    async def delete(
+        self, kind: Kind, namespace: str, name: str, uid: str, *, grace: int | None = None, orphan: bool = False
+    ) -> None:
         found = self.objects.get((kind.kind, namespace, name))
         self._write("delete", {"kind": kind.kind, "metadata": {"name": name}})
         if found is not None:
             assert found["metadata"]["uid"] == uid
+            for one in self.objects.values() if orphan else ():
+                owners = one["metadata"].get("ownerReferences") or []
+                one["metadata"]["ownerReferences"] = [owner for owner in owners if owner["uid"] != uid]
             self.remove(kind.kind, namespace, name)
 
     async def apply_status(self, manifest: Manifest) -> None:
@@ -150,15 +158,20 @@ class FakeCluster:
         return self.objects[kind, namespace, name]
 
     def remove(self, kind: str, namespace: str, name: str) -> None:
-        """Delete an object and, as the garbage collector does, all that it owns."""
-        gone = self.objects.pop((kind, namespace, name))
+        """Delete an object; the garbage collector does the rest."""
+        del self.objects[kind, namespace, name]
         for manager, key in list(self._applied):
             if key == (kind, namespace, name):
                 del self._applied[manager, key]
-        for (k, ns, n), one in list(self.objects.items()):
+        self.collect_garbage()
+
+    def collect_garbage(self) -> None:
+        """Remove what has owners, none of which is there any more."""
+        uids = {one["metadata"]["uid"] for one in self.objects.values()}
+        for (kind, namespace, name), one in list(self.objects.items()):
             owners = one["metadata"].get("ownerReferences") or []
-            if any(owner["uid"] == gone["metadata"]["uid"] for owner in owners) and (k, ns, n) in self.objects:
-                self.remove(k, ns, n)
+            if owners and not any(owner["uid"] in uids for owner in owners) and (kind, namespace, name) in self.objects:
+                self.remove(kind, namespace, name)
 
     def names(self, kind: str, namespace: str = "n") -> list[str]:
         return sorted(name for k, ns, name in self.objects if (k, ns) == (kind, namespace))

@@ -24,8 +24,12 @@ def context() -> Context:
     return CONTEXT
 
 
-def deployment(spec: dict[str, Any] | None = None, name: str = "demo", namespace: str = "lab") -> S1VLDeployment:
-    metadata = {"name": name, "namespace": namespace, "uid": "0f0f", "generation": 1}
+def deployment(
+    spec: dict[str, Any] | None = None, name: str = "demo", namespace: str = "lab", **annotations: str
+) -> S1VLDeployment:
+    """A parsed custom resource with annotations of our own group, e.g. `restartedAt`."""
+    own = {f"s1vl.io/{key}": value for key, value in annotations.items()}
+    metadata = {"name": name, "namespace": namespace, "uid": "0f0f", "generation": 1, "annotations": own}
     return parse({"metadata": metadata, "spec": {"tenants": [{"name": "chem"}], **(spec or {})}})
 
 

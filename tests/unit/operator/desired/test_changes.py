@@ -66,3 +66,16 @@ def test_a_change_rolls_what_it_is_said_to_roll(path: str) -> None:
             assert come_and_gone == {"demo-sandbox-chem", "demo-sandbox-physics"}
         case Effect.IMMUTABLE:
             assert before != after, "tests/api has it refused by the API server"
+
+
+def test_the_annotation_restarts_every_pod_and_changes_nothing_else() -> None:
+    spec = {"engine": {"podTemplate": {"metadata": {"annotations": {"mine": "1"}}}}}
+    before, after = state(spec, other="x"), state(spec, other="x", restartedAt="once")
+    assert {name for name in before if before[name] != after[name]} == {
+        name for name, made in before.items() if "template" in made.get("spec", {})
+    }
+    for name, template in templates(after).items():
+        old = templates(before)[name]
+        annotations = {**old["metadata"].get("annotations", {}), "s1vl.io/restartedAt": "once"}
+        assert template == {**old, "metadata": {**old["metadata"], "annotations": annotations}}
+    assert templates(after)["demo-engine"]["metadata"]["annotations"]["mine"] == "1"

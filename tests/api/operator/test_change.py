@@ -1,0 +1,267 @@
+"""Changes that cannot be made in place, restarts, handovers and deletion, on a real API server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.api.operator.conftest import Operator, Space
+
+RESTARTED = "kubectl.kubernetes.io/restartedAt"
+
+
+def pods_path(space: Space, name: str = "") -> str:
+    return f"/api/v1/namespaces/{space.namespace}/pods" + (f"/{name}" if name else "")
+
+
+def objects(writes: list[tuple[str, str, int]]) -> list[tuple[str, str, int]]:
+    """The writes that are not the operator's own words."""
+    return [write for write in writes if write[1] not in ("s1vldeployments/status", "events")]
+
+
+def give_pod(space: Space, workload: dict[str, Any], name: str) -> dict[str, Any]:
+    """A pod of a workload, as its controller makes it."""
+    metadata, template = workload["metadata"], workload["spec"]["template"]
+    owner = {"apiVersion": "apps/v1", "kind": workload["kind"], "name": metadata["name"], "uid": metadata["uid"]}
+    body = {
+        "metadata": {
+            "name": name,
+            "labels": template["metadata"]["labels"],
+            "ownerReferences": [{**owner, "controller": True}],
+        },
+        "spec": template["spec"],
+    }
+    return space.api.request("POST", pods_path(space), body)
+
+
+def collect_orphans(space: Space, kind: str, name: str) -> None:
+    """What the garbage collector does with an object that was deleted with its dependents to stay."""
+    found = space.get(kind, name)
+    assert found["metadata"]["finalizers"] == ["orphan"]
+    uid = found["metadata"]["uid"]
+    for pod in space.api.request("GET", pods_path(space))["items"]:
+        owners = pod["metadata"].get("ownerReferences", [])
+        pod["metadata"]["ownerReferences"] = [owner for owner in owners if owner["uid"] != uid]
+        if owners != pod["metadata"]["ownerReferences"]:
+            space.api.request("PUT", pods_path(space, pod["metadata"]["name"]), pod)
+    space.patch(kind, name, {"metadata": {"finalizers": []}})
+
+
+def remake(space: Space, kind: str, name: str, **spec: Any) -> dict[str, Any]:
+    """Make an object as an older operator might have: of the operator's own labels and owner, in another shape."""
+    found = space.get(kind, name)
+    space.api.request("DELETE", space.path(kind, name), {"propagationPolicy": "Background"})
+    metadata = {key: found["metadata"][key] for key in ("name", "labels", "ownerReferences")}
+    body = {"apiVersion": found["apiVersion"], "kind": kind, "metadata": metadata, "spec": {**found["spec"], **spec}}
+    return space.api.request("POST", space.path(kind), body)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("serviceName", "older"), ("podManagementPolicy", "OrderedReady")], ids=str
+)
+async def test_a_stateful_set_of_another_shape_is_replaced_and_its_pods_go_on(
+    space: Space, operator: Operator, field: str, value: str
+) -> None:
+    uid = space.apply_cr("chem")["metadata"]["uid"]
+    await operator.converge()
+    good = space.get("StatefulSet", "demo-engine")["spec"][field]
+    old = remake(space, "StatefulSet", "demo-engine", **{field: value})
+    pod = give_pod(space, old, "demo-engine-0")
+
+    await operator.reconcile()
+    assert space.get("StatefulSet", "demo-engine")["metadata"]["deletionTimestamp"]
+    progressing = space.condition("Progressing")
+    assert (progressing["status"], progressing["reason"]) == ("False", "Reconciling")
+    owners = space.api.request("GET", pods_path(space, "demo-engine-0"))["metadata"]["ownerReferences"]
+    assert {owner["uid"] for owner in owners} == {old["metadata"]["uid"], uid}, "not left behind if that is deleted now"
+    assert "Replaced" in {event["reason"] for event in space.events()}
+    assert objects(await operator.reconcile()) == [], "it waits"
+
+    collect_orphans(space, "StatefulSet", "demo-engine")
+    await operator.converge()
+    new = space.get("StatefulSet", "demo-engine")
+    assert new["metadata"]["uid"] != old["metadata"]["uid"]
+    assert new["spec"][field] == good
+    kept = space.api.request("GET", pods_path(space, "demo-engine-0"))["metadata"]
+    assert kept["uid"] == pod["metadata"]["uid"]
+    assert new["spec"]["selector"]["matchLabels"].items() <= kept["labels"].items()
+    assert space.condition("Progressing")["reason"] == "RolloutInProgress"
+    assert await operator.reconcile() == []
+
+
+@pytest.mark.parametrize("kind", ["StatefulSet", "Deployment"])
+async def test_a_workload_whose_pods_would_be_lost_is_left_to_people_and_not_asked_about_in_a_loop(
+    space: Space, operator: Operator, kind: str
+) -> None:
+    space.apply_cr("chem")
+    await operator.converge()
+    name = {"StatefulSet": "demo-engine", "Deployment": "demo-orchestrator"}[kind]
+    labels = {"older": "yes"}
+    template = space.get(kind, name)["spec"]["template"]
+    template["metadata"]["labels"] = labels
+    old = remake(space, kind, name, selector={"matchLabels": labels}, template=template)
+    await operator.reconcile()
+    ready = space.condition("Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "ImmutableField")
+    assert name in ready["message"]
+    for _ in range(5):
+        operator.seconds += 10
+        assert objects(await operator.reconcile()) == []
+    operator.seconds += 15
+    assert [(verb, status) for verb, _, status in objects(await operator.reconcile())] == [("apply", 422)]
+    assert space.get(kind, name)["metadata"]["uid"] == old["metadata"]["uid"]
+
+    space.api.request("DELETE", space.path(kind, name), {"propagationPolicy": "Background"})
+    await operator.converge()
+    assert space.condition("Progressing")["reason"] == "RolloutInProgress"
+
+
+async def test_a_service_and_a_role_binding_of_another_shape_are_replaced_at_once(
+    space: Space, operator: Operator
+) -> None:
+    space.apply_cr("chem")
+    await operator.converge()
+    service = space.get("Service", "demo-engine-pods")
+    spec = {key: value for key, value in service["spec"].items() if not key.startswith("cluster")}
+    space.api.request("DELETE", space.path("Service", "demo-engine-pods"))
+    metadata = {key: service["metadata"][key] for key in ("name", "labels", "ownerReferences")}
+    space.api.request("POST", space.path("Service"), {"metadata": metadata, "spec": spec})
+    binding = space.get("RoleBinding", "demo-orchestrator")
+    space.api.request("DELETE", space.path("RoleBinding", "demo-orchestrator"))
+    for part in ("resourceVersion", "uid", "managedFields", "creationTimestamp"):
+        binding["metadata"].pop(part)
+    space.api.request(
+        "POST", space.path("RoleBinding"), {**binding, "roleRef": {**binding["roleRef"], "name": "older"}}
+    )
+
+    await operator.reconcile()
+    assert space.get("Service", "demo-engine-pods")["spec"]["clusterIP"] == "None"
+    assert space.get("RoleBinding", "demo-orchestrator")["roleRef"]["name"] == "demo-orchestrator"
+    assert space.condition("Progressing")["reason"] == "RolloutInProgress", "nothing failed"
+    await operator.converge()
+
+
+async def test_what_something_else_keeps_making_as_it_was_is_replaced_once_in_ten_minutes(
+    space: Space, operator: Operator
+) -> None:
+    space.apply_cr("chem")
+    await operator.converge()
+    seen = set()
+    for _ in range(4):
+        binding = space.get("RoleBinding", "demo-orchestrator")
+        if binding["roleRef"]["name"] == "demo-orchestrator":
+            space.api.request("DELETE", space.path("RoleBinding", "demo-orchestrator"))
+            for part in ("resourceVersion", "uid", "managedFields", "creationTimestamp"):
+                binding["metadata"].pop(part)
+            again = {**binding, "roleRef": {**binding["roleRef"], "name": "older"}}
+            binding = space.api.request("POST", space.path("RoleBinding"), again)
+        seen.add(binding["metadata"]["uid"])
+        await operator.reconcile()
+    assert len(seen) == 2
+    assert space.condition("Ready")["reason"] == "ImmutableField"
+    operator.seconds += 601
+    await operator.converge()
+    assert space.get("RoleBinding", "demo-orchestrator")["roleRef"]["name"] == "demo-orchestrator"
+
+
+async def test_the_annotation_restarts_all_pods_without_a_new_generation(space: Space, operator: Operator) -> None:
+    space.apply_cr("chem")
+    await operator.converge()
+    before = space.cr()["metadata"]["generation"]
+    space.patch("S1VLDeployment", "demo", {"metadata": {"annotations": {"s1vl.io/restartedAt": "before lunch"}}})
+    await operator.converge()
+    assert space.cr()["metadata"]["generation"] == before
+    for workload in workloads(space):
+        annotations = workload["spec"]["template"]["metadata"]["annotations"]
+        assert annotations["s1vl.io/restartedAt"] == "before lunch", workload["metadata"]["name"]
+        assert workload["metadata"]["generation"] == 2
+
+
+async def test_a_restart_of_one_workload_by_kubectl_is_not_undone(space: Space, operator: Operator) -> None:
+    space.apply_cr("chem")
+    await operator.converge()
+    for workload in workloads(space):
+        kind, name = workload["kind"], workload["metadata"]["name"]
+        annotations = {RESTARTED: f"2026-01-01T00:00:00Z {name}"}
+        space.patch(kind, name, {"spec": {"template": {"metadata": {"annotations": annotations}}}})
+    assert await operator.reconcile() == []
+    operator.restart()
+    assert await operator.reconcile() == []
+    # Whatever else changes, and whoever restarts them all.
+    space.patch("S1VLDeployment", "demo", {"metadata": {"annotations": {"s1vl.io/restartedAt": "1"}}})
+    space.apply_cr("chem", engine={"port": 9300}, sandbox={"port": 9301}, orchestrator={"port": 9302})
+    await operator.converge()
+    for workload in workloads(space):
+        annotations = workload["spec"]["template"]["metadata"]["annotations"]
+        assert annotations == {
+            RESTARTED: f"2026-01-01T00:00:00Z {workload['metadata']['name']}",
+            "s1vl.io/restartedAt": "1",
+        }
+
+
+def workloads(space: Space) -> list[dict[str, Any]]:
+    """All StatefulSets and Deployments of the namespace."""
+    found = [space.get(kind, name) for kind in ("StatefulSet", "Deployment") for name in space.names(kind)]
+    assert len(found) == 3
+    return found
+
+
+async def test_an_autoscaler_takes_the_number_of_orchestrators_over_as_it_is(space: Space, operator: Operator) -> None:
+    space.apply_cr("chem", orchestrator={"replicas": 4})
+    await operator.converge()
+    before = space.get("Deployment", "demo-orchestrator")["metadata"]["resourceVersion"]
+    space.apply_cr("chem", orchestrator={"autoscaling": {"min": 2, "max": 8}})
+    await operator.converge()
+    versions = history(space, "demo-orchestrator", before)
+    assert len(versions) > 0
+    assert {one["spec"]["replicas"] for one in versions} == {4}, "not for a moment"
+
+    # As the autoscaler does it.
+    scale = space.api.request("GET", space.path("Deployment", "demo-orchestrator", "scale"))
+    scale["spec"]["replicas"] = 6
+    space.api.request("PUT", space.path("Deployment", "demo-orchestrator", "scale"), scale)
+    assert objects(await operator.reconcile()) == []
+    space.apply_cr("chem", orchestrator={"autoscaling": {"min": 2, "max": 8}, "port": 8000})
+    await operator.converge()
+    assert space.get("Deployment", "demo-orchestrator")["spec"]["replicas"] == 6
+
+    space.apply_cr("chem", orchestrator={"replicas": 3})
+    await operator.converge()
+    assert space.get("Deployment", "demo-orchestrator")["spec"]["replicas"] == 3
+    assert space.names("HorizontalPodAutoscaler") == []
+    space.apply_cr("chem", orchestrator={"autoscaling": {"min": 2, "max": 8}})
+    await operator.converge()
+    assert space.get("Deployment", "demo-orchestrator")["spec"]["replicas"] == 3, "the second time too"
+
+
+def history(space: Space, deployment: str, since: str) -> list[dict[str, Any]]:
+    """Every version of a Deployment from one of its versions to the present one."""
+    now = space.get("Deployment", deployment)["metadata"]["resourceVersion"]
+    query = f"watch=true&resourceVersion={since}&fieldSelector=metadata.name={deployment}"
+    versions = []
+    for event in space.api.watch(f"{space.path('Deployment')}?{query}", 60):
+        versions.append(event["object"])
+        if event["object"]["metadata"]["resourceVersion"] == now:
+            break
+    return versions
+
+
+async def test_kubectl_scale_is_followed(space: Space, operator: Operator) -> None:
+    space.apply_cr("chem")
+    await operator.converge()
+    for wanted in (3, 0, 1):
+        space.patch("S1VLDeployment", "demo", {"spec": {"replicas": wanted}}, "scale")
+        await operator.converge()
+        assert space.get("StatefulSet", "demo-engine")["spec"]["replicas"] == wanted
+        scale = space.api.request("GET", space.path("S1VLDeployment", "demo", "scale"))
+        assert scale["spec"].get("replicas", 0) == wanted
+
+
+async def test_engine_autoscaler_points_at_the_custom_resource(space: Space, operator: Operator) -> None:
+    space.apply_cr("chem", engine={"autoscaling": {"max": 3, "waitingRequestsPerReplica": 5}})
+    await operator.converge()
+    target = space.get("HorizontalPodAutoscaler", "demo-engine")["spec"]["scaleTargetRef"]
+    assert (target["kind"], target["name"]) == ("S1VLDeployment", "demo")
+    operator.restart()
+    assert await operator.reconcile() == []
