@@ -1,6 +1,7 @@
 # Everything starts here. `make help` lists the targets; each installs what it needs, says what it does, and may be run twice.
 SHELL := /bin/bash
 CLUSTER ?= local
+PARTS ?= sandbox orchestrator soak
 PY := .s1vl/venv/bin/python
 PYTEST := $(PY) -m pytest
 
@@ -38,8 +39,8 @@ test-vllm: setup ## The engine's contract and whole jobs on a real vLLM, CPU bui
 	@$(PY) -m hack.vllm install
 	@S1VL_TEST_ENGINE=vllm $(PYTEST) tests/engine
 
-bench: setup ## Measure; one JSON object a line (PARTS="sandbox orchestrator soak"; the soak takes some minutes)
-	@$(PY) -m bench $(PARTS)
+bench: $(if $(filter cluster,$(PARTS)),setup-cluster,setup) ## Measure; one JSON object a line (PARTS="sandbox orchestrator soak cluster"; the soak takes some minutes)
+	@S1VL_CLUSTER=$(CLUSTER) $(PY) -m bench $(PARTS)
 
 lint: setup ## ruff, mypy --strict, import-linter
 	@$(PY) -m ruff format --check .

@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
-from bench import orchestrator, sandbox, soak
+from bench import cluster, orchestrator, sandbox, soak
 from bench.figures import Figure, keep
 
 PARTS: dict[str, Callable[[], Iterator[Figure]]] = {
     "sandbox": sandbox.measure,
     "orchestrator": orchestrator.measure,
     "soak": soak.measure,
+    "cluster": cluster.measure,
 }
 
 

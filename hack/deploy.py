@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from hack.cluster.build import ensure_program
 from hack.cluster.target import resolve
-from hack.kube import Kube
+from hack.kube import Kube, wait_for
 from hack.ui import step
 
 CHART = Path(__file__).parents[1] / "charts/s1vl"
@@ -43,3 +44,16 @@ def prepare(cluster: str) -> Deployed:
         where = ("-n", OPERATOR_NAMESPACE, "--create-namespace")
         kube.helm("upgrade", "--install", RELEASE, str(CHART), *where, *sets, "--wait", "--timeout", "180s")
     return Deployed(kube, images)
+
+
+def add_resource(kube: Kube, name: str, count: int) -> None:
+    """Give every node an extended resource that no device stands behind, and wait until pods can be scheduled by it."""
+    patch = [{"op": "add", "path": f"/status/capacity/{name.replace('/', '~1')}", "value": str(count)}]
+    nodes = [node["metadata"]["name"] for node in json.loads(kube.kubectl("get", "nodes", "-o", "json"))["items"]]
+    for node in nodes:
+        kube.kubectl("patch", "node", node, "--subresource=status", "--type=json", "-p", json.dumps(patch))
+
+        def is_there(node: str = node) -> bool:
+            return name in json.loads(kube.kubectl("get", "node", node, "-o", "json"))["status"]["allocatable"]
+
+        wait_for(f"{name} on {node}", is_there)

@@ -5,7 +5,6 @@ The cluster is this machine's own (`make cluster-up`) unless S1VL_CLUSTER says `
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ import httpx
 import pytest
 import yaml
 
-from hack.deploy import Deployed, prepare
+from hack.deploy import Deployed, add_resource, prepare
 from hack.kube import Kube, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -33,16 +32,7 @@ def deployed() -> Deployed:
 @pytest.fixture(scope="session")
 def kube(deployed: Deployed) -> Kube:
     kube = deployed.kube
-    for node in json.loads(kube.kubectl("get", "nodes", "-o", "json"))["items"]:
-        patch = [{"op": "add", "path": f"/status/capacity/{GPU.replace('/', '~1')}", "value": "64"}]
-        name = node["metadata"]["name"]
-        kube.kubectl("patch", "node", name, "--subresource=status", "--type=json", "-p", json.dumps(patch))
-        wait_for(
-            f"{GPU} on {name}",
-            lambda name=name: (
-                GPU in json.loads(kube.kubectl("get", "node", name, "-o", "json"))["status"]["allocatable"]
-            ),
-        )
+    add_resource(kube, GPU, 64)
     return kube
 
 
