@@ -83,7 +83,8 @@ class S1VLDeploymentSpec(Model):
     network_policy: NetworkPolicySpec = Field(default_factory=NetworkPolicySpec)
     """Which connections are open."""
     paused: bool = False
-    """Change nothing in the cluster until this is false again; the status is still kept."""
+    """Change nothing in the cluster until this is false again: nothing is mended, scaled, woken or restarted. What runs
+    goes on, and the status is still kept."""
 
 
 class ObjectMeta(Model, extra="ignore"):

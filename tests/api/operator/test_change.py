@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
 
+from s1vl_operator.cluster.client import KubernetesCluster
+from s1vl_operator.cluster.kinds import CHILDREN, CLAIM
+from s1vl_operator.cluster.port import ApiError
 from tests.api.operator.conftest import Operator, Space
 
 RESTARTED = "kubectl.kubernetes.io/restartedAt"
@@ -245,6 +249,46 @@ def history(space: Space, deployment: str, since: str) -> list[dict[str, Any]]:
         if event["object"]["metadata"]["resourceVersion"] == now:
             break
     return versions
+
+
+async def test_deleted_at_any_moment_everything_has_the_deleted_owner(space: Space, kubeconfig: str) -> None:
+    """So that the garbage collector, which does not run here, takes what was made after the deletion too."""
+    requests: list[tuple[str, str, int]] = []
+    deletions: dict[int, str] = {}
+
+    def count(verb: str, resource: str, status: int) -> None:
+        requests.append((verb, resource, status))
+        if name := deletions.pop(len(requests), None):
+            space.api.request("DELETE", space.path("S1VLDeployment", name))
+
+    async with contextlib.AsyncExitStack() as stack:
+        cluster = await KubernetesCluster.connect(count, kubeconfig=kubeconfig)
+        stack.push_async_callback(cluster.close)
+        operator = Operator(space, cluster, requests)
+        space.apply_cr("chem", "bio", name="whole")
+        await operator.reconcile("whole")
+        written = [i for i, (verb, _, _) in enumerate(requests, 1) if verb in ("create", "apply")]
+        # Before anything, among the Secrets, the claims, each component, and just before the status is written.
+        for at in (1, *written[:-1:4]):
+            name = f"gone{at}"
+            uid = space.apply_cr("chem", "bio", name=name)["metadata"]["uid"]
+            requests.clear()
+            deletions[at] = name
+            with contextlib.suppress(ApiError):
+                await operator.reconcile(name)
+            assert not deletions
+            assert await operator.reconcile(name) == []
+            left = [one for kind in CHILDREN if kind != CLAIM for one in of(space, kind.kind, name)]
+            left += [secret for key, secret in space.secrets().items() if key.startswith(f"{name}-")]
+            assert len(left) > 20, "it did not know that the resource was gone"
+            assert {tuple(o["uid"] for o in one["metadata"]["ownerReferences"]) for one in left} == {(uid,)}
+
+
+def of(space: Space, kind: str, name: str) -> list[dict[str, Any]]:
+    """The objects of a kind that belong to a deployment."""
+    found = space.api.request("GET", f"{space.path(kind)}?labelSelector=s1vl.io/deployment={name}")
+    items: list[dict[str, Any]] = found["items"]
+    return items
 
 
 async def test_kubectl_scale_is_followed(space: Space, operator: Operator) -> None:

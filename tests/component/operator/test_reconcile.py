@@ -316,15 +316,30 @@ async def test_objects_of_a_deleted_namesake_are_waited_for(world: World) -> Non
 
 
 async def test_a_paused_resource_is_only_looked_at(world: World) -> None:
-    world.cr("chem")
+    """Whatever there would be to do."""
+    world.cluster.keda = True
+    engine = {"autoscaling": {"max": 3, "waitingRequestsPerReplica": 5}}
+    world.cr("chem", "bio", engine=engine)
     await world.converge()
-    world.cr("chem", "bio", paused=True)
+    paused = world.cr("chem", "physics", engine={"replicas": 2, "port": 9300}, sandbox={"replicas": 2}, paused=True)
+    annotated = {**paused["metadata"], "annotations": {"s1vl.io/restartedAt": "now"}}
+    world.cluster.put({**paused, "metadata": annotated})
     world.cluster.remove("Service", "n", "demo-engine")
-    writes = await world.reconcile()
-    assert {verb for verb, kind, _ in writes if kind != "Event"} == {"apply-status"}
+    world.cluster.remove("Secret", "n", "demo-sandbox-chem")
+    world.cluster.get("Deployment", "demo-orchestrator")["spec"]["replicas"] = 9
+    pod = world.cluster.get("Pod", "demo-engine-0")
+    world.health.hung = frozenset({pod["metadata"]["uid"]})
+    world.seconds += 3600
+    before = {key: one for key, one in copy.deepcopy(world.cluster.objects).items() if key[0] != "S1VLDeployment"}
+    for _ in range(3):
+        writes = await world.reconcile()
+        assert {verb for verb, kind, _ in writes if kind != "Event"} <= {"apply-status"}
+    assert {key: one for key, one in world.cluster.objects.items() if key[0] != "S1VLDeployment"} == before
     assert world.condition("Progressing")[:2] == ("False", "Paused")
     assert world.status()["observedGeneration"] == 2
-    world.cr("chem", "bio")
+
+    world.health.hung = frozenset()
+    world.cr("chem", "physics")
     await world.converge()
     assert "demo-engine" in world.cluster.names("Service")
     assert world.condition("Ready")[0] == "True"
