@@ -49,6 +49,8 @@ def transitions(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> li
     old = {condition["type"]: condition for condition in before}
     events: list[Event] = []
     for condition in after:
+        if condition["type"] in (ConditionType.RECONCILING, ConditionType.STALLED):
+            continue  # they repeat Progressing
         was = old.get(condition["type"], {})
         status, reason, message = condition["status"], condition["reason"], condition["message"]
         if condition["type"] == ConditionType.READY:

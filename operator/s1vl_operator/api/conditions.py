@@ -24,6 +24,15 @@ class ConditionType(StrEnum):
         "A file that the orchestrator wrote for each tenant was read by that tenant's sandbox.",
     )
     PROGRESSING = "Progressing", "The cluster is on its way to what the spec says."
+    RECONCILING = (
+        "Reconciling",
+        "What the spec says has not come about yet; there only while it is true, for kstatus: in progress.",
+    )
+    STALLED = (
+        "Stalled",
+        "What the spec says cannot come about unless somebody changes something; there only while it is true, for "
+        "kstatus: failed.",
+    )
 
     description: str
 

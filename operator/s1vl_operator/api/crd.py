@@ -85,6 +85,8 @@ def schema() -> Schema:
             "status": _structural(S1VLDeploymentStatus),
         },
     }
+    # Until the operator has seen a new one: kstatus takes an object without conditions for a finished one.
+    root["properties"]["status"]["default"] = {"observedGeneration": -1}
     for path, key in LIST_MAPS.items():
         _at(root, path).update({"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]})
     for rule in RULES:

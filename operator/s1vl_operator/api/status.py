@@ -57,6 +57,7 @@ class S1VLDeploymentStatus(Model):
     url: str | None = Field(None, max_length=512)
     """Where clients inside the cluster reach the service."""
     conditions: list[ConditionStatus] | None = Field(None, max_length=16)
-    """Ready, EngineReady, OrchestratorReady, SandboxesReady, PathsConsistent and Progressing."""
+    """Ready, EngineReady, OrchestratorReady, SandboxesReady, PathsConsistent and Progressing; for kstatus Reconciling
+    or Stalled while one of them is true."""
     tenants: list[TenantStatus] | None = Field(None, max_length=200)
     """Every tenant of the spec."""

@@ -184,6 +184,21 @@ def ready(snapshot: Snapshot, verdicts: dict[ConditionType, Verdict], found: lis
     return Verdict("True", Reason.ALL_READY, f"{len(found)} tenants are served")
 
 
+def kstatus(progressing: Verdict) -> dict[ConditionType, Verdict]:
+    """Reconciling or Stalled, which kstatus looks for before Ready; nothing where Ready says it all.
+
+    A deployment that serves while its rollout goes on, or stands still, is Ready, and not yet what the spec says.
+    Stalled makes tools give up waiting: not for what others may mend meanwhile, as an autoscaler of nodes does.
+    """
+    if progressing.reason in _ON_ITS_WAY:
+        return {ConditionType.RECONCILING: replace(progressing, status="True")}
+    if progressing.reason.nature is Nature.TROUBLE:
+        return {ConditionType.STALLED: replace(progressing, status="True")}
+    return {}
+
+
+_ON_ITS_WAY = frozenset({Reason.ROLLOUT_IN_PROGRESS, Reason.ROLLOUT_BLOCKED, Reason.APPLY_FAILED, Reason.RECONCILING})
+
 PARTS = (
     ConditionType.ENGINE_READY,
     ConditionType.ORCHESTRATOR_READY,

@@ -28,10 +28,12 @@ def status(deployment: S1VLDeployment, snapshot: Snapshot, now: str) -> dict[str
         ConditionType.SANDBOXES_READY: checks.sandboxes(found),
         ConditionType.PATHS_CONSISTENT: checks.paths(found),
     }
+    progressing = checks.progressing(snapshot, deployment)
     verdicts = {
         ConditionType.READY: checks.ready(snapshot, parts, found),
         **parts,
-        ConditionType.PROGRESSING: checks.progressing(snapshot, deployment),
+        ConditionType.PROGRESSING: progressing,
+        **checks.kstatus(progressing),
     }
     engine = Workload.of(snapshot.objects.get(("StatefulSet", names.engine(deployment))))
     url = service_url(deployment)
@@ -75,6 +77,7 @@ def invalid_status(cr: dict[str, Any], problem: InvalidSpec, now: str) -> dict[s
         ConditionType.READY: invalid,
         **dict.fromkeys(checks.PARTS, unknown),
         ConditionType.PROGRESSING: invalid,
+        **checks.kstatus(invalid),
     }
     # What an autoscaler reads through /scale must not vanish with a typing mistake.
     kept = {key: before[key] for key in ("replicas", "selector", "url") if key in before}

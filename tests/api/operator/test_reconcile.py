@@ -39,6 +39,7 @@ async def test_everything_is_applied_and_owned_by_one_manager(space: Space, oper
         "SandboxesReady",
         "PathsConsistent",
         "Progressing",
+        "Reconciling",
     }
     assert space.condition("Progressing")["reason"] == "RolloutInProgress"
 
@@ -289,7 +290,7 @@ async def test_a_status_is_not_written_to_a_namesake_nor_to_another_version(spac
     with pytest.raises(ApiError) as conflict:
         await operator.cluster.apply_status(status)
     assert conflict.value.status == 409
-    assert "status" not in space.cr()
+    assert space.cr()["status"] == {"observedGeneration": -1}
 
 
 async def test_all_of_it_ready(space: Space, operator: Operator) -> None:
