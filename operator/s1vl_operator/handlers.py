@@ -11,8 +11,9 @@ from typing import Any
 
 import kopf
 
-from s1vl_operator.cluster.kinds import CHILDREN, CONFIG_MAP, POD, S1VL_DEPLOYMENT, Kind
+from s1vl_operator.cluster.kinds import CHILDREN, CONFIG_MAP, LEASE, POD, S1VL_DEPLOYMENT, Kind
 from s1vl_operator.desired.names import DEPLOYMENT_LABEL, MANAGED_BY
+from s1vl_operator.renewals import Renewals
 
 CHILD_SELECTOR = f"app.kubernetes.io/managed-by={MANAGED_BY},{DEPLOYMENT_LABEL}"
 
@@ -24,6 +25,7 @@ def registry(enqueue: Enqueue) -> kopf.OperatorRegistry:
     """The handlers, in a registry of their own."""
     made = kopf.OperatorRegistry()
     generations: dict[str, int] = {}
+    renewals = Renewals()
 
     def custom_resource(type: str | None, uid: str, namespace: str, name: str, meta: Any, **_: Any) -> None:
         known, generation = generations.get(uid), int(meta.get("generation") or 0)
@@ -36,10 +38,14 @@ def registry(enqueue: Enqueue) -> kopf.OperatorRegistry:
     def child(namespace: str, labels: Any, **_: Any) -> None:
         enqueue(namespace, labels[DEPLOYMENT_LABEL], False)
 
+    def lease(type: str | None, uid: str, body: Any, namespace: str, labels: Any, **_: Any) -> None:
+        if renewals.matters(type, uid, body):
+            enqueue(namespace, labels[DEPLOYMENT_LABEL], False)
+
     kopf.on.event(*_where(S1VL_DEPLOYMENT), registry=made, id="custom-resource")(_quick(custom_resource))
     for kind in (*CHILDREN, POD):
         kopf.on.event(*_where(kind), registry=made, id=f"child-{kind.plural}", labels={DEPLOYMENT_LABEL: kopf.PRESENT})(
-            _quick(child)
+            _quick(lease if kind == LEASE else child)
         )
     # The first that gives credentials is used: a pod's service account, or a kubeconfig.
     kopf.on.login(registry=made, id="service-account", errors=kopf.ErrorsMode.PERMANENT)(_service_account)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -26,7 +25,7 @@ from s1vl_operator.cluster.kinds import (
     Manifest,
     kind_of,
 )
-from s1vl_operator.cluster.port import ApiError, Cluster, Unreachable
+from s1vl_operator.cluster.port import ApiError, Cluster
 from s1vl_operator.desired import (
     Context,
     Protocol,
@@ -42,6 +41,7 @@ from s1vl_operator.observe import Hindrance, Snapshot, engines, invalid_status, 
 from s1vl_operator.observe.pods import is_ready, pod_url, unexplained
 from s1vl_operator.orchestrator_probe import Probe
 from s1vl_operator.telemetry import Metrics
+from s1vl_operator.telling import Teller
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +90,9 @@ class Reconciler:
     instance: str
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
+    def __post_init__(self) -> None:
+        self._teller = Teller(self.cluster, self.metrics, self.instance, self.now)
+
     async def __call__(self, key: Key) -> float | None:
         """Do everything that there is to do for `key`; returns the seconds after which to look again without an event.
 
@@ -106,12 +109,20 @@ class Reconciler:
         try:
             deployment = parse(cr)
         except InvalidSpec as problem:
-            await self._tell(cr, invalid_status(cr, problem, self._time()), [])
+            await self._teller(cr, invalid_status(cr, problem, self._time()), [])
             return None
         observed, pods = await self._look(deployment)
         hung = self._hung(key, deployment, pods)
         protocol = await self._protocol(deployment, observed, pods)
-        done = await self._bring_about(deployment, observed, protocol, hung, pods)
+        idle = sandboxes.until_sleep(deployment, observed, self.now())
+        context = replace(
+            self.context(),
+            protocol=protocol.value,
+            hung_engines=tuple(pod["status"]["podIP"] for pod in hung),
+            sandbox_pods=sandboxes.addresses(deployment, pods),
+            asleep=frozenset(tenant for tenant, seconds in idle.items() if seconds <= 0),
+        )
+        done = await self._bring_about(deployment, observed, context, hung)
         snapshot = await self._snapshot(deployment, {**observed, **done.objects}, pods)
         unmet = Hindrance(protocol.reason, protocol.message) if protocol.reason else None
         names_of_hung = frozenset(pod["metadata"]["name"] for pod in hung)
@@ -124,8 +135,9 @@ class Reconciler:
         )
         new = status(deployment, snapshot, self._time())
         changes = events.changes(done.created, done.changed, done.removed, done.restarted, done.replaced)
-        await self._tell(cr, new, changes)
-        return _look_again(new, done, snapshot)
+        await self._teller(cr, new, changes)
+        soon = min((seconds for seconds in idle.values() if seconds > 0), default=LOOK_AGAIN_READY)
+        return min(_look_again(new, done, snapshot), soon)
 
     async def _look(self, deployment: S1VLDeployment) -> tuple[dict[tuple[str, str], Manifest], list[Manifest]]:
         selector = names.selector_text(deployment)
@@ -180,19 +192,11 @@ class Reconciler:
         self,
         deployment: S1VLDeployment,
         observed: dict[tuple[str, str], Manifest],
-        protocol: Protocol,
+        context: Context,
         hung: list[Manifest],
-        pods: list[Manifest],
     ) -> Result:
         if deployment.spec.paused:
             return Result()
-        addresses = tuple(pod["status"]["podIP"] for pod in hung)
-        context = replace(
-            self.context(),
-            protocol=protocol.value,
-            hung_engines=addresses,
-            sandbox_pods=sandboxes.addresses(deployment, pods),
-        )
         owner = deployment.metadata.uid
         manifests = desired_state(deployment, context)
         done = await self.applier.make_secrets(desired_secrets(deployment, context), owner)
@@ -238,29 +242,6 @@ class Reconciler:
             # They only make messages better.
             logger.warning("Cannot list the events of %s: %s", namespace, error)
             return []
-
-    async def _tell(self, cr: Manifest, new: dict[str, Any], done: list[events.Event]) -> None:
-        """Write the status if it changed, then say what happened."""
-        before = cr.get("status") or {}
-        metadata = cr["metadata"]
-        self.metrics.observe((metadata["namespace"], metadata["name"]), new["conditions"])
-        if new != before:
-            # The version keeps what was seen of one spec from being written to another, or to a namesake.
-            only = {key: metadata[key] for key in ("name", "namespace", "resourceVersion")}
-            await self.cluster.apply_status(
-                {"apiVersion": cr["apiVersion"], "kind": cr["kind"], "metadata": only, "status": new}
-            )
-        for event in [*done, *events.transitions(before.get("conditions") or [], new["conditions"])]:
-            await self._post(cr, event)
-
-    async def _post(self, cr: Manifest, event: events.Event) -> None:
-        time = self.now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        name = f"{cr['metadata']['name']}.{secrets.token_hex(8)}"
-        try:
-            await self.cluster.create(events.manifest(event, cr, name=name, time=time, instance=self.instance))
-        except (ApiError, Unreachable) as error:
-            # The status has it all; an event is not worth a second run.
-            logger.warning("Cannot post the event %s of %s: %s", event.reason, cr["metadata"]["name"], error)
 
     def _time(self) -> str:
         return self.now().strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -323,8 +304,10 @@ def _look_again(new: dict[str, Any], done: Result, snapshot: Snapshot) -> float:
     conditions = {condition["type"]: condition for condition in new["conditions"]}
     if any(failure.obstacle is Obstacle.GOING for failure in done.failures):
         return LOOK_AGAIN_SOON
-    if Reason(conditions["Ready"]["reason"]).nature is Nature.FINE:
+    stable = conditions["Progressing"]["reason"] == Reason.STABLE
+    waking = any(tenant["reason"] == Reason.SANDBOX_WAKING for tenant in new["tenants"])
+    if Reason(conditions["Ready"]["reason"]).nature is Nature.FINE and not (waking and stable):
         return LOOK_AGAIN_READY
-    if conditions["Progressing"]["reason"] == Reason.STABLE:
+    if stable:
         return LOOK_AGAIN_SOON
     return LOOK_AGAIN_UNEXPLAINED if unexplained(snapshot) else LOOK_AGAIN_WORKING

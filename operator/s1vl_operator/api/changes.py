@@ -66,6 +66,7 @@ CHANGES: dict[str, Change] = {
     "spec.images.retention": LIVE,
     "spec.sandbox": _rolling("sandboxes"),
     "spec.sandbox.replicas": LIVE,
+    "spec.sandbox.idleTimeoutSeconds": LIVE,
     "spec.sandbox.executionTimeoutSeconds": LIVE,
     "spec.orchestrator": LIVE,
     "spec.orchestrator.port": _rolling("orchestrator"),
@@ -77,6 +78,7 @@ CHANGES: dict[str, Change] = {
     "spec.tenants[].subPath": _rolling("the tenant's sandbox"),
     "spec.tenants[].sandbox": _rolling("the tenant's sandbox"),
     "spec.tenants[].sandbox.replicas": LIVE,
+    "spec.tenants[].sandbox.idleTimeoutSeconds": LIVE,
     "spec.networkPolicy": LIVE,
     "spec.paused": LIVE,
 }

@@ -184,6 +184,16 @@ class Reason(StrEnum):
         "The tenant's sandbox is not ready yet.",
         "Wait; see the pod's events and log.",
     )
+    SANDBOX_ASLEEP = Topic.SANDBOX.fine(
+        "SandboxAsleep",
+        "No request came for `idleTimeoutSeconds`, so the tenant's sandbox has no pods. The tenant is served all the "
+        "same: its next request waits until a pod is there.",
+    )
+    SANDBOX_WAKING = Topic.SANDBOX.passing(
+        "SandboxWaking",
+        "A request came for a sandbox that was asleep; the tenant's requests wait for its first pod.",
+        "Wait; after a minute the pod's own trouble is told instead.",
+    )
     TENANT_READY = Topic.TENANT.fine("Ready", "The tenant is served.")
     KEY_MISSING = Topic.TENANT.trouble(
         "KeyMissing",

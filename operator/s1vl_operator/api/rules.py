@@ -40,6 +40,8 @@ RESERVED = (
 )
 RESERVED_PATH = rf"^/({'|'.join(RESERVED)})(/|$)"
 VLLM_VERSION = r"^(0[.](1[1-9]|[2-9][0-9]|[1-9][0-9]{2,})|[1-9][0-9]*[.][0-9]+)[.][0-9]+[.a-z0-9+-]*$"
+MIN_IDLE_SECONDS = 30
+"""Shorter, a sandbox would go between two requests of one and the same person."""
 MANAGEMENT_PORT = 10045
 """Port of the orchestrator's management API, which the operator asks."""
 
@@ -91,6 +93,15 @@ def _relative(at: str) -> Rule:
         "must be a relative, normalised path (no part may start with a dot, no spaces, no colons), or empty",
         f"self == '' || {_cel(RELATIVE)}",
         lambda path: path == "" or _found(RELATIVE, path),
+    )
+
+
+def _idle(at: str) -> Rule:
+    return Rule(
+        at,
+        f"must be 0, which is never, or at least {MIN_IDLE_SECONDS}",
+        f"self == 0 || self >= {MIN_IDLE_SECONDS}",
+        lambda seconds: seconds == 0 or seconds >= MIN_IDLE_SECONDS,
     )
 
 
@@ -238,6 +249,8 @@ RULES: tuple[Rule, ...] = (
         lambda spec: spec.sandbox.profile != "aio" or _strict(spec.tenants) is None,
         blame=lambda spec: f"tenants[{_strict(spec.tenants)}].sandbox.requireIsolation",
     ),
+    _idle("spec.sandbox.idleTimeoutSeconds"),
+    _idle("spec.tenants[].sandbox.idleTimeoutSeconds"),
     Rule(
         "spec.orchestrator",
         "only one of replicas and autoscaling may be set",

@@ -26,6 +26,9 @@ class SandboxSpec(Model):
     6.12 on it can): bestEffort runs with what there is and says so at GET /v1/sandbox, strict does not start."""
     replicas: int = Field(1, ge=1, le=16)
     """Pods of each tenant's sandbox. A job goes to the pod with the fewest, and stays there."""
+    idle_timeout_seconds: int = Field(0, ge=0, le=604800)
+    """Time without a request of its tenant after which a sandbox has no pods any more; the next request waits until one
+    is there. 0: never."""
     port: Port = 8080
     """Port of the sandbox's HTTP API."""
     resources: ResourcesSpec = Field(
@@ -111,6 +114,8 @@ class TenantSandboxSpec(Model):
     """What happens on a node that cannot confine each session."""
     replicas: int | None = Field(None, ge=1, le=16)
     """Pods."""
+    idle_timeout_seconds: int | None = Field(None, ge=0, le=604800)
+    """Time without a request after which it has no pods. 0: never."""
     max_sessions: int | None = Field(None, ge=1, le=256)
     """Sessions in one pod at most."""
     pod_template: FreeForm | None = None

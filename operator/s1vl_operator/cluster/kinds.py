@@ -57,6 +57,7 @@ CHILDREN = (
     Kind("v1", "ServiceAccount", "serviceaccounts"),
     CONFIG_MAP,
     Kind("v1", "Service", "services"),
+    LEASE,
     Kind("rbac.authorization.k8s.io/v1", "Role", "roles"),
     Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings"),
     Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
@@ -68,7 +69,7 @@ CHILDREN = (
 """What the desired state is made of; listed in every reconcile, and watched. Secrets are neither: listing them is a
 right that the operator does not have."""
 
-_BY_NAME = {k.kind: k for k in (*CHILDREN, SCALED_OBJECT, S1VL_DEPLOYMENT, POD, SECRET, EVENT, LEASE, ENDPOINT_SLICE)}
+_BY_NAME = {k.kind: k for k in (*CHILDREN, SCALED_OBJECT, S1VL_DEPLOYMENT, POD, SECRET, EVENT, ENDPOINT_SLICE)}
 
 
 def kind_of(manifest: Manifest) -> Kind:

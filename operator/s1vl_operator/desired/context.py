@@ -36,6 +36,7 @@ class Context:
             orchestrator gets no configuration.
         hung_engines: addresses of engine pods that get no more requests.
         sandbox_pods: the sandbox pods that take jobs, by tenant.
+        asleep: tenants without a request for so long that their sandboxes need no pods.
         keda: whether the cluster serves KEDA's API.
     """
 
@@ -48,6 +49,7 @@ class Context:
     protocol: str = DEFAULT_PROTOCOL
     hung_engines: tuple[str, ...] = ()
     sandbox_pods: Mapping[str, tuple[PodAddress, ...]] = field(default_factory=dict)
+    asleep: frozenset[str] = frozenset()
     keda: bool = False
 
 

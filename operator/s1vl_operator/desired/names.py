@@ -61,6 +61,11 @@ def tenant_key(deployment: S1VLDeployment, tenant: str) -> str:
     return bounded(f"{deployment.name}-tenant-{tenant}", 253)
 
 
+def lease(deployment: S1VLDeployment, tenant: str) -> str:
+    """The Lease by which a tenant's requests keep its sandbox awake."""
+    return bounded(f"{deployment.name}-tenant-{tenant}", 253)
+
+
 def images_claim(deployment: S1VLDeployment) -> str:
     """The claim of the image volume."""
     return f"{deployment.name}-images"

@@ -14,6 +14,7 @@ from s1vl_operator.api.rules import MANAGEMENT_PORT
 from s1vl_operator.api.v1alpha1 import S1VLDeployment, SecretKeyRef, TenantSpec
 from s1vl_operator.desired import names, patch, paths, security, vllm, workload
 from s1vl_operator.desired.context import Context, Manifest
+from s1vl_operator.desired.sandbox import idle_timeout
 
 CONFIG_KEY = "config.yaml"
 PODS_KEY = "pods.yaml"
@@ -112,6 +113,8 @@ def _retention(spec: RetentionSpec) -> dict[str, int]:
 def _tenant(deployment: S1VLDeployment, tenant: TenantSpec) -> dict[str, Any]:
     sandbox = names.sandbox(deployment, tenant.name)
     ref = api_key_ref(deployment, tenant)
+    idle = idle_timeout(deployment, tenant)
+    sleep = {"lease": names.lease(deployment, tenant.name), "idleTimeoutSeconds": idle} if idle else {}
     return {
         "name": tenant.name,
         "subPath": tenant.folder,
@@ -119,6 +122,7 @@ def _tenant(deployment: S1VLDeployment, tenant: TenantSpec) -> dict[str, Any]:
         "sandbox": {
             "url": f"http://{names.host(sandbox, deployment.namespace)}:{deployment.spec.sandbox.port}",
             "apiKeySecret": {"name": sandbox, "key": "apiKey"},
+            **sleep,
         },
         "limits": tenant.limits.model_dump(by_alias=True),
     }
@@ -134,8 +138,16 @@ def _secret_names(deployment: S1VLDeployment) -> list[str]:
 
 
 def _rules(deployment: S1VLDeployment) -> list[Manifest]:
-    """Its own configuration and the Secrets that this names, read by name again and again; nothing can be listed."""
+    """Its own configuration and what this names, Secrets and Leases, again and again by name; nothing can be listed."""
     verbs = ["get"]
+    tenants = deployment.spec.tenants
+    leases = sorted(names.lease(deployment, tenant.name) for tenant in tenants if idle_timeout(deployment, tenant))
+    renewal = {
+        "apiGroups": ["coordination.k8s.io"],
+        "resources": ["leases"],
+        "resourceNames": leases,
+        "verbs": ["get", "patch"],
+    }
     return [
         {
             "apiGroups": [""],
@@ -144,6 +156,8 @@ def _rules(deployment: S1VLDeployment) -> list[Manifest]:
             "verbs": verbs,
         },
         {"apiGroups": [""], "resources": ["secrets"], "resourceNames": _secret_names(deployment), "verbs": verbs},
+        # Without names it would be all Leases of the namespace.
+        *([renewal] if leases else []),
     ]
 
 

@@ -21,21 +21,35 @@ EXIT_MARGIN = 30
 
 
 def manifests(deployment: S1VLDeployment, context: Context, tenant: TenantSpec) -> list[Manifest]:
-    """Service, disruption budget and Deployment of one tenant's sandbox."""
-    name, wanted = names.sandbox(deployment, tenant.name), replicas(deployment, tenant)
+    """Lease, Service, disruption budget and Deployment of one tenant's sandbox."""
+    name, most = names.sandbox(deployment, tenant.name), replicas(deployment, tenant)
+    wanted = 0 if tenant.name in context.asleep else most
     template = _template(deployment, context, tenant)
     for last_word in (deployment.spec.sandbox.pod_template, tenant.sandbox.pod_template):
         template = patch.merge(template, last_word)
     return [
+        *([_lease(deployment, tenant)] if idle_timeout(deployment, tenant) else []),
         workload.service(deployment, name, "sandbox", tenant.name, port=deployment.spec.sandbox.port, headless=True),
-        *([workload.disruption_budget(deployment, name, "sandbox", tenant.name)] if wanted > 1 else []),
+        *([workload.disruption_budget(deployment, name, "sandbox", tenant.name)] if most > 1 else []),
         workload.rolling(deployment, name, "sandbox", tenant.name, replicas=wanted, template=template),
     ]
 
 
 def replicas(deployment: S1VLDeployment, tenant: TenantSpec) -> int:
-    """Pods that a tenant's sandbox should have."""
+    """Pods that a tenant's sandbox has while it is awake."""
     return tenant.sandbox.replicas or deployment.spec.sandbox.replicas
+
+
+def idle_timeout(deployment: S1VLDeployment, tenant: TenantSpec) -> int:
+    """Seconds without a request after which a tenant's sandbox falls asleep; 0 for never."""
+    own = tenant.sandbox.idle_timeout_seconds
+    return deployment.spec.sandbox.idle_timeout_seconds if own is None else own
+
+
+def _lease(deployment: S1VLDeployment, tenant: TenantSpec) -> Manifest:
+    """What the orchestrator renews while the tenant has requests; what is in it is the orchestrator's alone."""
+    metadata = names.metadata(deployment, names.lease(deployment, tenant.name), "sandbox", tenant.name)
+    return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata}
 
 
 def _template(deployment: S1VLDeployment, context: Context, tenant: TenantSpec) -> Manifest:

@@ -1,11 +1,12 @@
-"""The tenants' sandbox pods: where each can be reached."""
+"""The tenants' sandboxes: where their pods can be reached, and which of them nobody has asked for a while."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 from s1vl_operator.api.v1alpha1 import S1VLDeployment
-from s1vl_operator.desired import PodAddress, names
+from s1vl_operator.desired import PodAddress, names, sandbox
 from s1vl_operator.observe.snapshot import Manifest, Snapshot
 
 
@@ -23,6 +24,30 @@ def addresses(deployment: S1VLDeployment, pods: Sequence[Manifest]) -> dict[str,
         )
         for tenant in deployment.spec.tenants
     }
+
+
+def until_sleep(
+    deployment: S1VLDeployment, objects: Mapping[tuple[str, str], Manifest], now: datetime
+) -> dict[str, float]:
+    """Seconds until each sandbox falls asleep if nobody asks, of the tenants whose sandboxes do; from 0 on it sleeps.
+
+    Args:
+        deployment: the custom resource.
+        objects: has the tenants' Leases, by (kind, name). A Lease begins with its creation.
+        now: in UTC.
+    """
+    found = {}
+    for tenant in deployment.spec.tenants:
+        if seconds := sandbox.idle_timeout(deployment, tenant):
+            lease = objects.get(("Lease", names.lease(deployment, tenant.name)))
+            found[tenant.name] = seconds - (now - last_activity(lease)).total_seconds() if lease else float(seconds)
+    return found
+
+
+def last_activity(lease: Manifest) -> datetime:
+    """When a tenant's Lease was renewed last, or made."""
+    times = (lease["metadata"]["creationTimestamp"], (lease.get("spec") or {}).get("renewTime"))
+    return max(datetime.fromisoformat(time).astimezone(UTC) for time in times if time)
 
 
 def _reachable(pod: Manifest) -> bool:

@@ -52,6 +52,12 @@ class Snapshot:
     protocol: Hindrance | None = None
     hung: frozenset[str] = frozenset()
 
+    @property
+    def serving(self) -> list[Report]:
+        """Whose word of tenants counts: a pod that refuses the newest configuration goes on with the one before it."""
+        answered = [r for r in self.reports if not r.error and r.config_version]
+        return [r for r in answered if r.refusal or r.config_version == self.config_version]
+
     def pods_of(self, selector: Mapping[str, str], *, going: bool = False) -> list[Manifest]:
         """The pods with all these labels, by name: those that stay, or those on their way out."""
         found = [pod for pod in self.pods if selector.items() <= (pod["metadata"].get("labels") or {}).items()]

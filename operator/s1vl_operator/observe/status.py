@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from s1vl_operator.api.conditions import Condition, ConditionType, set_conditions
 from s1vl_operator.api.reasons import Reason
 from s1vl_operator.api.v1alpha1 import InvalidSpec, S1VLDeployment
 from s1vl_operator.desired import names, service_url
-from s1vl_operator.observe import checks
-from s1vl_operator.observe.checks import Verdict
+from s1vl_operator.observe import checks, tenants
 from s1vl_operator.observe.snapshot import Snapshot, Workload
+from s1vl_operator.observe.verdicts import Verdict
 
 
 def status(deployment: S1VLDeployment, snapshot: Snapshot, now: str) -> dict[str, Any]:
@@ -21,12 +22,12 @@ def status(deployment: S1VLDeployment, snapshot: Snapshot, now: str) -> dict[str
         snapshot: one look at the cluster.
         now: RFC 3339 time in UTC.
     """
-    found = checks.tenants(snapshot, deployment)
+    found = tenants.tenants(snapshot, deployment, datetime.fromisoformat(now))
     parts: dict[ConditionType, Verdict] = {
         ConditionType.ENGINE_READY: checks.engine(snapshot, deployment),
         ConditionType.ORCHESTRATOR_READY: checks.orchestrator(snapshot, deployment),
-        ConditionType.SANDBOXES_READY: checks.sandboxes(found),
-        ConditionType.PATHS_CONSISTENT: checks.paths(found),
+        ConditionType.SANDBOXES_READY: tenants.sandboxes(found),
+        ConditionType.PATHS_CONSISTENT: tenants.paths(found),
     }
     progressing = checks.progressing(snapshot, deployment)
     verdicts = {
@@ -37,10 +38,10 @@ def status(deployment: S1VLDeployment, snapshot: Snapshot, now: str) -> dict[str
     }
     engine = Workload.of(snapshot.objects.get(("StatefulSet", names.engine(deployment))))
     url = service_url(deployment)
-    tenants: list[dict[str, Any]] = []
+    served: list[dict[str, Any]] = []
     for tenant in found:
         verdict = tenant.verdict
-        tenants.append(
+        served.append(
             {
                 "name": tenant.name,
                 "ready": verdict.status == "True",
@@ -54,10 +55,10 @@ def status(deployment: S1VLDeployment, snapshot: Snapshot, now: str) -> dict[str
         "replicas": engine.pods,
         "selector": names.selector_text(deployment, "engine"),
         "engine": f"{engine.ready}/{deployment.spec.engine.replicas}",
-        "tenantsReady": f"{sum(tenant['ready'] for tenant in tenants)}/{len(tenants)}",
+        "tenantsReady": f"{sum(tenant['ready'] for tenant in served)}/{len(served)}",
         "url": url,
         "conditions": _conditions(deployment.status, verdicts, deployment.metadata.generation, now),
-        "tenants": tenants,
+        "tenants": served,
     }
 
 

@@ -36,6 +36,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.probe = FakeProbe(self.cluster)
+        self.cluster.now = lambda: self.now().strftime("%Y-%m-%dT%H:%M:%SZ")
         self.restart()
 
     def restart(self) -> None:
@@ -48,8 +49,17 @@ class World:
             context=lambda: replace(CONTEXT, keda=self.cluster.keda),
             metrics=Metrics(),
             instance="operator-0",
-            now=lambda: datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds),
+            now=self.now,
         )
+
+    def now(self) -> datetime:
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
+
+    def ask(self, tenant: str) -> None:
+        """Renew a tenant's Lease, as the orchestrator does for a request."""
+        lease = self.cluster.get("Lease", f"demo-tenant-{tenant}")
+        renewed = self.now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        self.cluster.put({**lease, "spec": {"renewTime": renewed, "holderIdentity": "demo-orchestrator-0"}})
 
     def cr(self, *tenants: str | dict[str, Any], name: str = "demo", **spec: Any) -> dict[str, Any]:
         """Create or change a custom resource, as a person does."""

@@ -48,7 +48,7 @@ def merge(found: Any, wanted: Any, before: Any, word: str = "") -> Any:
 
 @dataclass
 class FakeCluster:
-    """See `port.Cluster`. `writes` are the (verb, kind, name) of every write request."""
+    """See `port.Cluster`. `writes` are the (verb, kind, name) of every write request, `now` is its clock."""
 
     objects: dict[Key, Manifest] = field(default_factory=dict)
     writes: list[tuple[str, str, str]] = field(default_factory=list)
@@ -56,6 +56,7 @@ class FakeCluster:
     events: list[Manifest] = field(default_factory=list)
     warnings: list[Manifest] = field(default_factory=list)
     keda: bool = False
+    now: Callable[[], str] = lambda: "2026-01-01T00:00:00Z"
     _version: int = 0
     _applied: dict[tuple[str, Key], Manifest] = field(default_factory=dict)
 
@@ -145,6 +146,7 @@ class FakeCluster:
         metadata = manifest["metadata"]
         self._version += 1
         metadata["uid"] = found["metadata"]["uid"] if found else metadata.get("uid") or f"uid-{self._version}"
+        metadata["creationTimestamp"] = found["metadata"]["creationTimestamp"] if found else self.now()
         if found is None or found.get("spec") != manifest.get("spec"):
             metadata["generation"] = (found["metadata"].get("generation", 0) if found else 0) + 1
         if found is None or {**found, "status": None} != {**manifest, "status": None}:
@@ -177,7 +179,7 @@ class FakeCluster:
         return sorted(name for k, ns, name in self.objects if (k, ns) == (kind, namespace))
 
     def run_workloads(self) -> None:
-        """Make every StatefulSet and Deployment have its pods, and let them be ready."""
+        """Make every StatefulSet and Deployment have its pods and no others, and let them be ready."""
         for (kind, namespace, name), one in list(self.objects.items()):
             if kind not in ("StatefulSet", "Deployment"):
                 continue
@@ -188,6 +190,9 @@ class FakeCluster:
             }
             for index in range(count):
                 self.put(pod(one, f"{name}-{index}", namespace))
+            while (POD.kind, namespace, f"{name}-{count}") in self.objects:
+                self.remove(POD.kind, namespace, f"{name}-{count}")
+                count += 1
 
     def _write(self, verb: str, manifest: Manifest) -> None:
         self.writes.append((verb, manifest["kind"], manifest["metadata"].get("name", "")))
@@ -204,7 +209,6 @@ def pod(owner: Manifest, name: str, namespace: str, **status: Any) -> Manifest:
         "metadata": {
             "name": name,
             "namespace": namespace,
-            "creationTimestamp": "2026-01-01T00:00:00Z",
             "labels": owner["spec"]["template"]["metadata"]["labels"],
             "ownerReferences": [
                 {
@@ -270,12 +274,20 @@ class FakeProbe:
         text = self.cluster.get("ConfigMap", f"{deployment}-orchestrator", namespace)["data"]["config.yaml"]
         spec = self.cluster.get(S1VL_DEPLOYMENT.kind, deployment, namespace)["spec"]
         version = "old" if self.stale else hashlib.sha256(text.encode()).hexdigest()
-        tenants = [self._tenant(tenant["name"]) for tenant in spec["tenants"]]
+        sandboxes = {
+            o["metadata"]["labels"].get("s1vl.io/tenant")
+            for (kind, ns, _), o in self.cluster.objects.items()
+            if (kind, ns) == (POD.kind, namespace) and o["metadata"]["labels"]["s1vl.io/deployment"] == deployment
+        }
+        tenants = [self._tenant(tenant["name"], tenant["name"] in sandboxes) for tenant in spec["tenants"]]
         return parse_report(
             name, {"configVersion": version, "engine": {"ready": True, "message": ""}, "tenants": tenants}
         )
 
-    def _tenant(self, name: str) -> dict[str, Any]:
+    def _tenant(self, name: str, there: bool) -> dict[str, Any]:
+        if not there:
+            away = {"consistent": None, "reason": "SandboxUnreachable", "message": "there is no pod"}
+            return {"name": name, "ready": False, "reason": "SandboxStarting", "message": "", "paths": away}
         fine = name not in self.wrong
         paths = {
             "consistent": fine,

@@ -30,8 +30,8 @@ async def test_each_engine_pod_that_has_started_is_watched(world: World) -> None
 
 async def test_it_gets_no_requests_and_is_restarted_once_it_is_old_enough(world: World) -> None:
     world.cr("chem")
-    world.seconds = 590
     await world.converge()
+    world.seconds = 590
     hang(world, "demo-engine-0")
     await world.converge()
     assert world.condition("EngineReady")[:2] == world.condition("Ready")[:2] == ("False", "EngineStalled")

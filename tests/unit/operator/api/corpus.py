@@ -32,6 +32,12 @@ GOOD: dict[str, Resource] = {
     "deep folder": resource(tenants(("chem", "a/b_c/D.e"))),
     "neighbours": resource(tenants(("a", "x/a"), ("b", "x/a-b"), ("c", "x/ab"))),
     "a folder named as another tenant's": resource(tenants(("a", "b"), ("b", "a"))),
+    "sandboxes that sleep": resource(
+        {
+            "sandbox": {"idleTimeoutSeconds": 30, "replicas": 16},
+            "tenants": [{"name": "a", "sandbox": {"idleTimeoutSeconds": 0}}],
+        }
+    ),
     "host folder": resource({"images": {"volume": {"hostPath": "/data/images"}}}),
     "existing claim": resource({"images": {"volume": {"existingClaim": "pictures"}}}),
     "sized claim": resource({"images": {"volume": {"size": "1.5Ti", "storageClassName": "nfs"}}}),
@@ -226,6 +232,16 @@ BAD: dict[str, tuple[Resource, str, str]] = {
         ),
         "spec",
         "no tenant can require strict",
+    ),
+    "too short a sleep": (
+        resource({"sandbox": {"idleTimeoutSeconds": 29}}),
+        "spec.sandbox.idleTimeoutSeconds",
+        "at least 30",
+    ),
+    "too short a sleep of one": (
+        resource({"tenants": [{"name": "a"}, {"name": "b", "sandbox": {"idleTimeoutSeconds": 1}}]}),
+        "spec.tenants[1].sandbox.idleTimeoutSeconds",
+        "at least 30",
     ),
     "no tenants": (resource({"tenants": []}), "spec.tenants", "at least 1 item"),
     "tenant's name": (resource(tenants(("Chem", "x"))), "spec.tenants[0].name", "match"),

@@ -74,6 +74,14 @@ def test_config() -> None:
     }
 
 
+def test_the_config_of_a_tenant_whose_sandbox_sleeps() -> None:
+    tenants = [{"name": "chem"}, {"name": "bio", "sandbox": {"idleTimeoutSeconds": 0}}]
+    made = orchestrator.config(deployment({"sandbox": {"idleTimeoutSeconds": 60}, "tenants": tenants}), "s1vl")
+    chem, bio = (tenant["sandbox"] for tenant in made["tenants"])
+    assert (chem["lease"], chem["idleTimeoutSeconds"]) == ("demo-tenant-chem", 60)
+    assert not {"lease", "idleTimeoutSeconds"} & bio.keys()
+
+
 def test_the_config_is_a_map_that_nothing_mounts() -> None:
     made = state()
     text = made["ConfigMap/demo-orchestrator"]["data"]["config.yaml"]
@@ -101,7 +109,7 @@ def test_pods_are_told_beside_the_configuration() -> None:
 
 
 def test_rights() -> None:
-    spec = {"tenants": [{"name": "chem"}, {"name": "bio", "apiKeySecretRef": {"name": "own"}}]}
+    spec: dict[str, Any] = {"tenants": [{"name": "chem"}, {"name": "bio", "apiKeySecretRef": {"name": "own"}}]}
     made = state(spec)
     verbs = ["get"]
     assert made["Role/demo-orchestrator"]["rules"] == [
@@ -112,6 +120,15 @@ def test_rights() -> None:
             "resourceNames": ["demo-orchestrator", "demo-sandbox-bio", "demo-sandbox-chem", "demo-tenant-chem", "own"],
             "verbs": verbs,
         },
+    ]
+    spec["tenants"][1] |= {"sandbox": {"idleTimeoutSeconds": 60}}
+    assert state(spec)["Role/demo-orchestrator"]["rules"][2:] == [
+        {
+            "apiGroups": ["coordination.k8s.io"],
+            "resources": ["leases"],
+            "resourceNames": ["demo-tenant-bio"],
+            "verbs": ["get", "patch"],
+        }
     ]
     subject = {"kind": "ServiceAccount", "name": "demo-orchestrator", "namespace": "lab"}
     assert made["RoleBinding/demo-orchestrator"]["subjects"] == [subject]

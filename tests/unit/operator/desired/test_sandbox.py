@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tests.unit.operator.desired.conftest import container, env, pod, state
+from s1vl_operator.desired import desired_state
+from tests.unit.operator.desired.conftest import CONTEXT, container, deployment, env, pod, state
 
 NAME = "Deployment/demo-sandbox-chem"
 
@@ -36,6 +38,23 @@ def test_replicas(everybody: dict[str, Any], own: dict[str, Any], replicas: int)
     if budget:
         assert budget["spec"]["maxUnavailable"] == 1
         assert budget["spec"]["selector"] == made[NAME]["spec"]["selector"]
+
+
+def test_a_sandbox_that_is_asleep_has_no_pods_and_all_the_rest() -> None:
+    one = deployment(
+        {"sandbox": {"replicas": 2, "idleTimeoutSeconds": 60}, "tenants": [{"name": "chem"}, {"name": "bio"}]}
+    )
+    awake, asleep = (
+        {
+            f"{m['kind']}/{m['metadata']['name']}": m
+            for m in desired_state(one, replace(CONTEXT, asleep=frozenset(names)))
+        }
+        for names in ((), ("chem",))
+    )
+    assert awake["Lease/demo-tenant-chem"].keys() == {"apiVersion", "kind", "metadata"}, "its content is not ours"
+    assert {name for name in awake | asleep if awake.get(name) != asleep.get(name)} == {NAME}
+    assert (awake[NAME]["spec"].pop("replicas"), asleep[NAME]["spec"].pop("replicas")) == (2, 0)
+    assert awake[NAME] == asleep[NAME]
 
 
 def test_no_job_is_cut_short() -> None:

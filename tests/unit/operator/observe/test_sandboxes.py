@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
 from s1vl_operator.desired import PodAddress
 from s1vl_operator.observe import sandboxes
 from tests.unit.operator.observe.conftest import deployment, pod
@@ -21,3 +26,41 @@ def test_addresses_are_those_of_pods_that_stay_and_have_one() -> None:
         "chem": (PodAddress("c-1", "10.0.0.1"), PodAddress("c-2", "fd00::5")),
         "bio": (),
     }
+
+
+MADE = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def lease(renewed: str | None = None) -> dict[str, Any]:
+    spec = {"spec": {"renewTime": renewed}} if renewed else {}
+    return {
+        "kind": "Lease",
+        "metadata": {"name": "demo-tenant-chem", "creationTimestamp": "2026-01-01T00:00:00Z"},
+        **spec,
+    }
+
+
+@pytest.mark.parametrize(
+    ("found", "after", "left"),
+    [
+        (None, 0, 60),
+        (None, 1000, 60),
+        (lease(), 0, 60),
+        (lease(), 59, 1),
+        (lease(), 60, 0),
+        (lease(), 100, -40),
+        (lease("2026-01-01T00:00:30.500000Z"), 60, 30.5),
+        (lease("2026-01-01T00:00:30.500000Z"), 90.5, 0),
+        (lease("2025-12-31T23:00:00.000000Z"), 10, 50),
+        (lease("2026-01-01T01:00:30.500000+01:00"), 60, 30.5),
+    ],
+    ids=str,
+)
+def test_seconds_until_a_sandbox_falls_asleep(found: dict[str, Any] | None, after: float, left: float) -> None:
+    one = deployment("chem", "bio", sandbox={"idleTimeoutSeconds": 60})
+    objects = {("Lease", "demo-tenant-chem"): found} if found else {}
+    assert sandboxes.until_sleep(one, objects, MADE + timedelta(seconds=after)) == {"chem": left, "bio": 60}
+
+
+def test_those_that_never_sleep_are_left_out() -> None:
+    assert sandboxes.until_sleep(deployment("chem"), {}, MADE) == {}
