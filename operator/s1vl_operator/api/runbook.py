@@ -50,6 +50,7 @@ _TENANTS = (
     """-o jsonpath='{range .status.tenants[*]}{.name}{"\\t"}{.reason}{"\\t"}{.message}{"\\n"}{end}'"""
 )
 _NETWORK = "kubectl describe networkpolicies -n NAMESPACE -l s1vl.io/deployment=NAME"
+_POD = "kubectl describe pod POD -n NAMESPACE"
 _REFUSALS = "kubectl get events -n NAMESPACE --field-selector reason=FailedCreate"
 _SECRETS = "kubectl get secrets -n NAMESPACE"
 _CONFIG_MAPS = "kubectl get configmaps -n NAMESPACE"
@@ -75,17 +76,16 @@ LOOK: dict[Topic, tuple[str, ...]] = {
     Topic.SANDBOX: (_TENANTS, _pods("sandbox")),
     Topic.PATHS: (_TENANTS, _pods("sandbox"), _logs("orchestrator", "orchestrator")),
     Topic.TENANT: (_TENANTS, *_ORCHESTRATOR),
-    Topic.POD: (
-        _DESCRIBE,
-        "kubectl get pods -n NAMESPACE -l s1vl.io/deployment=NAME -o wide",
-        "kubectl describe pod POD -n NAMESPACE",
-    ),
+    Topic.POD: (_DESCRIBE, "kubectl get pods -n NAMESPACE -l s1vl.io/deployment=NAME -o wide"),
 }
 """What to look at for a topic's reasons, from the whole to the part."""
 
 LOOK_CLOSER: dict[Reason, tuple[str, ...]] = {
     Reason.INVALID_SPEC: ("kubectl explain s1vl.spec --recursive",),
-    Reason.ROLLOUT_BLOCKED: ("kubectl get statefulsets,deployments -n NAMESPACE -l s1vl.io/deployment=NAME",),
+    Reason.ROLLOUT_BLOCKED: (
+        _POD,
+        "kubectl get statefulsets,deployments -n NAMESPACE -l s1vl.io/deployment=NAME",
+    ),
     Reason.AUTOSCALER_MISSING: ("kubectl api-resources --api-group=keda.sh",),
     Reason.ENGINE_UNREACHABLE: (_NETWORK,),
     Reason.ORCHESTRATOR_UNREACHABLE: (_NETWORK,),
@@ -94,20 +94,35 @@ LOOK_CLOSER: dict[Reason, tuple[str, ...]] = {
     Reason.PROTOCOL_INVALID: (_PROTOCOL, _CONFIG_MAPS),
     Reason.KEY_MISSING: (_SECRETS,),
     Reason.UNSCHEDULABLE: (
+        _POD,
         "kubectl get nodes -o custom-columns=NAME:.metadata.name,ALLOCATABLE:.status.allocatable",
         "kubectl describe nodes",
     ),
-    Reason.NODE_LOST: ("kubectl get nodes -o wide", "kubectl describe node NODE"),
-    Reason.IMAGE_PULL_BACK_OFF: ("kubectl get events -n NAMESPACE --field-selector involvedObject.name=POD",),
-    Reason.CRASH_LOOP_BACK_OFF: ("kubectl logs POD -n NAMESPACE -c CONTAINER --previous --tail=50",),
+    Reason.NODE_LOST: (_POD, "kubectl get nodes -o wide", "kubectl describe node NODE"),
+    Reason.IMAGE_PULL_BACK_OFF: (
+        _POD,
+        "kubectl get events -n NAMESPACE --field-selector involvedObject.name=POD",
+    ),
+    Reason.CRASH_LOOP_BACK_OFF: (
+        _POD,
+        "kubectl logs POD -n NAMESPACE -c CONTAINER --previous --tail=50",
+    ),
     Reason.OOM_KILLED: (
+        _POD,
         "kubectl get pod POD -n NAMESPACE "
         """-o jsonpath='{range .spec.containers[*]}{.name}{"\\t"}{.resources.limits.memory}{"\\n"}{end}'""",
     ),
-    Reason.ISOLATION_MISSING: ("kubectl get nodes -o wide",),
-    Reason.CONTAINER_CONFIG_ERROR: (_SECRETS, _CONFIG_MAPS),
-    Reason.STORAGE_INIT_FAILED: ("kubectl logs POD -n NAMESPACE -c storage-init",),
+    Reason.ISOLATION_MISSING: (
+        _POD,
+        "kubectl get nodes -o wide",
+    ),
+    Reason.CONTAINER_CONFIG_ERROR: (_POD, _SECRETS, _CONFIG_MAPS),
+    Reason.STORAGE_INIT_FAILED: (
+        _POD,
+        "kubectl logs POD -n NAMESPACE -c storage-init",
+    ),
     Reason.PVC_PENDING: (
+        _POD,
         "kubectl get pvc -n NAMESPACE",
         "kubectl describe pvc -n NAMESPACE",
         "kubectl get storageclass",
