@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import secrets
@@ -79,6 +80,8 @@ def detach(folder: Path, limits: KernelLimits, host: int) -> None:
         os.dup2(null, descriptor)
     os.close(null)
     logging.getLogger().handlers.clear()
+    # The host does this when it has imported everything.
+    gc.enable()
     limits.apply()
     os.umask(0o007)
     os.nice(_NICE)

@@ -11,6 +11,7 @@ import socket
 import time
 import uuid
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,10 @@ _SOON_SECONDS = 0.005
 _IDLE_SECONDS = 1.0
 _RETRY_SECONDS = 1.0
 _END_SECONDS = 10.0
+# One word of the server is soon followed by another.
+_YIELD_SECONDS = 0.1
+# What a step of importing does not give.
+_END = object()
 # Embryos and kernels that are starting, at once: more than cores only delay the first of them.
 _MOST_STARTING = max(1, os.cpu_count() or 1)
 
@@ -40,11 +45,14 @@ class Host:
         state_dir: Folder for the socket and the kernels' folders.
         facts: Fields of the greeting that every server gets.
         parent: Process with which to end; None to live until SIGTERM.
+        imports: Each step imports a piece of what kernels had better find imported. No kernel is prepared ahead before
+            the last one; those that a session waits for are started all the same, and import what they use.
     """
 
-    def __init__(self, state_dir: Path, facts: Message, parent: int | None) -> None:
+    def __init__(self, state_dir: Path, facts: Message, parent: int | None, imports: Iterator[None]) -> None:
         self._facts = {**facts, "boot": uuid.uuid4().hex}
         self._parent = parent
+        self._imports: Iterator[None] | None = imports
         self._selector = selectors.DefaultSelector()
         self._server: Peer | None = None
         self._limits: KernelLimits | None = None
@@ -52,6 +60,7 @@ class Host:
         self._warm = 0
         self._told_warm = -1
         self._queue: deque[Message] = deque()
+        self._import_at = 0.0
         self._retry_at = 0.0
         self._watch_at = 0.0
         self._terms = 0
@@ -97,6 +106,7 @@ class Host:
                 key.data(events)
             self._tell_of_the_dead()
             self._start_waiting()
+            self._import()
             self._fill()
             self._look()
         self._family.end_all(_END_SECONDS)
@@ -111,7 +121,9 @@ class Host:
         return self._terms > 1 or (self._terms == 1 and self._server is None)
 
     def _patience(self) -> float:
-        if self._family.busy:
+        if self._may_import():
+            return 0.0
+        if self._family.busy or self._imports is not None:
             return _SOON_SECONDS
         return INTERVAL_SECONDS if self._running() else _IDLE_SECONDS
 
@@ -128,6 +140,7 @@ class Host:
         self._send("hello", **self._facts)
 
     def _obey(self, message: Message) -> None:
+        self._import_at = time.monotonic() + _YIELD_SECONDS
         match message["type"]:
             case "configure":
                 self._limits = within(KernelLimits(**message["limits"]), container_bytes())
@@ -190,9 +203,19 @@ class Host:
                 self._family.kill(child)
             self._tell_warm()
 
+    def _may_import(self) -> bool:
+        """Whether there is something to import, and nothing that would have to wait for it."""
+        if self._imports is None or self._queue or self._family.busy or self._in(State.STARTING):
+            return False
+        return time.monotonic() >= self._import_at
+
+    def _import(self) -> None:
+        if self._imports is not None and self._may_import() and next(self._imports, _END) is _END:
+            self._imports = None
+
     def _fill(self) -> None:
         """Make one embryo at a time, and none while a session waits for its kernel: cells share these cores."""
-        if self._limits is None or self._terms or time.monotonic() < self._retry_at:
+        if self._limits is None or self._imports is not None or self._terms or time.monotonic() < self._retry_at:
             return
         if self._queue or self._in(State.STARTING, State.PREPARING) or len(self._in(State.WAITING)) >= self._warm:
             return

@@ -23,7 +23,6 @@ from ipykernel.kernelapp import IPKernelApp
 from ipykernel.shellchannel import ShellChannelThread
 from ipykernel.zmqshell import ZMQInteractiveShell
 from IPython.core.application import BaseIPythonApplication
-from matplotlib_inline.backend_inline import configure_inline_support
 
 from s1vl_sandbox.outputs import HeadTail, OutputLimits, cut, cut_mime, cut_traceback
 
@@ -175,7 +174,10 @@ class KernelApp(IPKernelApp):  # type: ignore[misc]
         app.shell = BoundedShell.instance(
             parent=app, profile_dir=app.profile_dir, user_ns={}, compiler_class=XCachingCompiler
         )
-        configure_inline_support(app.shell, os.environ["MPLBACKEND"])  # type: ignore[no-untyped-call]
+        backend = sys.modules.get("matplotlib_inline.backend_inline")
+        if backend is not None:
+            # One that is imported only by a cell does this itself.
+            backend.configure_inline_support(app.shell, os.environ["MPLBACKEND"])
         return app
 
     def listen(self, key: bytes) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from s1vl_sandbox.isolation import refuse_without
-from s1vl_sandbox.kernels.warm import warm_up
+from s1vl_sandbox.kernels.warm import import_first, import_rest
 from s1vl_sandbox.logs import configure_logging
 from s1vl_sandbox.processes import become_subreaper, hide_from_peers
 
@@ -39,13 +38,10 @@ def main(parent: int | None, environ: Mapping[str, str]) -> int:
     isolation = refuse_without(required)
     become_subreaper()
     os.umask(0o007)
-    warm_up(state_dir)
-    from s1vl_sandbox.kernels.host import Host  # noqa: PLC0415  (imports what must be loaded by warm_up)
+    import_first()
+    from s1vl_sandbox.kernels.host import Host  # noqa: PLC0415  (imports what must be loaded by import_first)
 
     hide_from_peers()
-    # A collection in a kernel would write to every object's header and so copy every page.
-    gc.freeze()
-    gc.enable()
     facts = {"landlock_abi": isolation.landlock_abi, "held": sorted(isolation.held)}
-    Host(state_dir, facts, parent).run()
+    Host(state_dir, facts, parent, import_rest(state_dir)).run()
     return 0

@@ -22,7 +22,7 @@ from s1vl_sandbox import link
 from s1vl_sandbox.containment import Protection
 from s1vl_sandbox.processes import children, descendants
 
-from .conftest import SHARED_SESSION, Runner, Sandbox, eventually, gone, names_in
+from .conftest import Runner, Sandbox, eventually, gone, names_in
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -53,7 +53,8 @@ async def test_sandbox_info(sandbox: Sandbox) -> None:
 
 
 async def test_metrics(sandbox: Sandbox) -> None:
-    await sandbox.execute("1/0", SHARED_SESSION)
+    await eventually(lambda: sandbox.server.pool.size > 0)
+    await sandbox.execute("1/0", "takes a warm one")
     text = (await sandbox.http.get("/metrics")).text
     assert "s1vl_sandbox_sessions 1.0" in text
     assert 's1vl_sandbox_cells_total{status="error"}' in text
