@@ -40,7 +40,8 @@ class Interrupted(FakeCluster):
         return asked
 
 
-PHASES = ("first", "tenant leaves", "restart", "engine rolls")
+PHASES = ("first", "tenant leaves", "restart", "tenants fall asleep")
+SLEEPY = {"idleTimeoutSeconds": 60}
 
 
 async def prepare(phase: str) -> World:
@@ -51,16 +52,18 @@ async def prepare(phase: str) -> World:
         "autoscaling": {"provider": "keda", "max": 3, "runningRequestsPerReplica": 8, "prometheusAddress": "http://p"}
     }
     orchestrator = {"autoscaling": {"max": 3}}
-    world.cr("chem", "bio", engine=engine, orchestrator=orchestrator)
+    world.cr("chem", "bio", engine=engine, orchestrator=orchestrator, sandbox=SLEEPY)
     if phase == "first":
         return world
     await world.converge()
     if phase == "tenant leaves":
-        world.cr("chem", orchestrator={"replicas": 2})
+        world.cr("chem", orchestrator={"replicas": 2}, sandbox=SLEEPY)
     elif phase == "restart":
         world.cluster.get("S1VLDeployment", "demo")["metadata"]["annotations"] = {"s1vl.io/restartedAt": "now"}
     else:
-        world.cr("chem", "bio", engine={"replicas": 2, "port": 9300})
+        world.cr("chem", "bio", engine={"replicas": 2, "port": 9300}, sandbox=SLEEPY)
+    if phase == "tenants fall asleep":
+        world.seconds += 3600
     return world
 
 
@@ -74,7 +77,7 @@ def copied(world: World) -> World:
     old, new = world.cluster, Interrupted()
     new.objects, new._applied = copy.deepcopy((old.objects, old._applied))
     new._version, new.keda = old._version, old.keda
-    return World(cluster=new)
+    return World(cluster=new, seconds=world.seconds)
 
 
 @pytest.mark.parametrize("crash", [False, True], ids=["the operator goes on", "the operator dies too"])

@@ -319,9 +319,11 @@ async def test_a_paused_resource_is_only_looked_at(world: World) -> None:
     """Whatever there would be to do."""
     world.cluster.keda = True
     engine = {"autoscaling": {"max": 3, "waitingRequestsPerReplica": 5}}
-    world.cr("chem", "bio", engine=engine)
+    sleepy = {"idleTimeoutSeconds": 60}
+    world.cr("chem", "bio", engine=engine, sandbox=sleepy)
     await world.converge()
-    paused = world.cr("chem", "physics", engine={"replicas": 2, "port": 9300}, sandbox={"replicas": 2}, paused=True)
+    later = {"engine": {"replicas": 2, "port": 9300}, "sandbox": {"replicas": 2, **sleepy}}
+    paused = world.cr("chem", "physics", **later, paused=True)
     annotated = {**paused["metadata"], "annotations": {"s1vl.io/restartedAt": "now"}}
     world.cluster.put({**paused, "metadata": annotated})
     world.cluster.remove("Service", "n", "demo-engine")
