@@ -5,22 +5,18 @@ The CRD in a cluster may be older than the operator, so both check; `tests/api` 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
 from pydantic.alias_generators import to_snake
 
 from s1vl_operator.api.fields import quantity
+from s1vl_operator.api.rule import Rule, absolute, cel, claim, matches, relative
 
 NAME = r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"
 CHILD_WORDS = r"-(sandbox|tenant)(-|$)"
 """In a deployment's name these could make its child another's: `a-sandbox` + `-engine` is `a` + `-sandbox-engine`."""
-ABSOLUTE = r"^(/[^/:\s]+)+$"
-DOTS = r"(^|/)[.]{1,2}(/|$)"
-RELATIVE = r"^[^./:\s][^/:\s]*(/[^./:\s][^/:\s]*)*$"
 RESERVED = (
     "bin",
     "boot",
@@ -46,98 +42,12 @@ MANAGEMENT_PORT = 10045
 """Port of the orchestrator's management API, which the operator asks."""
 
 
-@dataclass(frozen=True)
-class Rule:
-    """One rule.
-
-    Attributes:
-        at: where it stands: a dotted path from the resource's root, `[]` for each item of a list; "" is the root.
-        message: what is said when it does not hold.
-        cel: the rule for the API server, `self` being the value there; "" where the schema says it without CEL.
-        holds: the rule for the operator, on the model's value there; None for rules about a change, which only the
-            API server can see. As in CEL, a rule about an absent value holds.
-        field: path below `at` that is to blame; "" is `at` itself.
-        blame: the same, where it depends on the value; for the operator only.
-    """
-
-    at: str
-    message: str
-    cel: str
-    holds: Callable[[Any], bool] | None
-    field: str = ""
-    blame: Callable[[Any], str] | None = None
-
-
-def _cel(pattern: str) -> str:
-    return "self.matches('" + pattern.replace("\\", "\\\\") + "')"
-
-
-def _found(pattern: str, text: str) -> bool:
-    """As CEL's matches: `$` is the end of the text, classes are ASCII."""
-    return re.search(pattern.replace("$", r"\Z"), text, re.ASCII) is not None
-
-
-def _absolute(at: str) -> Rule:
-    return Rule(
-        at,
-        "must be an absolute, normalised path: it starts with / and does not end with it, and has no //, . or .. as a "
-        "part, no spaces and no colons",
-        f"{_cel(ABSOLUTE)} && !{_cel(DOTS)}",
-        lambda path: _found(ABSOLUTE, path) and not _found(DOTS, path),
-    )
-
-
-def _relative(at: str) -> Rule:
-    return Rule(
-        at,
-        "must be a relative, normalised path (no part may start with a dot, no spaces, no colons), or empty",
-        f"self == '' || {_cel(RELATIVE)}",
-        lambda path: path == "" or _found(RELATIVE, path),
-    )
-
-
 def _idle(at: str) -> Rule:
     return Rule(
         at,
         f"must be 0, which is never, or at least {MIN_IDLE_SECONDS}",
         f"self == 0 || self >= {MIN_IDLE_SECONDS}",
         lambda seconds: seconds == 0 or seconds >= MIN_IDLE_SECONDS,
-    )
-
-
-def _claim(at: str, what: str, kinds: tuple[str, ...]) -> tuple[Rule, ...]:
-    """Rules of a choice between an existing volume and one to be created by its size."""
-    same = [f"has(self.{k}) == has(oldSelf.{k}) && (!has(self.{k}) || self.{k} == oldSelf.{k})" for k in kinds]
-    same_class = "has(self.storageClassName) == has(oldSelf.storageClassName)"
-    same_class += " && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)"
-    choices = [*kinds, "size"]
-    return (
-        Rule(
-            at,
-            f"exactly one of {', '.join(choices[:-1])} and {choices[-1]} must be set",
-            f"[{', '.join(f'has(self.{choice})' for choice in choices)}].exists_one(x, x)",
-            lambda volume: sum(getattr(volume, to_snake(choice)) is not None for choice in choices) == 1,
-        ),
-        Rule(
-            at,
-            "storageClassName goes with size only",
-            "!has(self.storageClassName) || has(self.size)",
-            lambda volume: volume.storage_class_name is None or volume.size is not None,
-            "storageClassName",
-        ),
-        Rule(
-            at,
-            f"the choice of the {what} is immutable: what is on the old one would stay behind",
-            " && ".join(["has(self.size) == has(oldSelf.size)", *same, same_class]),
-            None,
-        ),
-        Rule(
-            at,
-            "size may grow, not shrink",
-            "!has(self.size) || !has(oldSelf.size) || quantity(self.size).compareTo(quantity(oldSelf.size)) >= 0",
-            None,
-            "size",
-        ),
     )
 
 
@@ -173,39 +83,39 @@ RULES: tuple[Rule, ...] = (
         "",
         "metadata.name must be a DNS label of at most 40 characters that starts with a letter, without -sandbox or "
         "-tenant as a part: the names of Services are made from it",
-        f"{_cel(NAME)} && !{_cel(CHILD_WORDS)}".replace("self.", "self.metadata.name."),
-        lambda cr: _found(NAME, cr.metadata.name) and not _found(CHILD_WORDS, cr.metadata.name),
+        f"{cel(NAME)} && !{cel(CHILD_WORDS)}".replace("self.", "self.metadata.name."),
+        lambda cr: matches(NAME, cr.metadata.name) and not matches(CHILD_WORDS, cr.metadata.name),
         blame=lambda _: "metadata.name",
     ),
-    _absolute("spec.images.clientPath"),
-    _absolute("spec.images.sandboxPath"),
+    absolute("spec.images.clientPath"),
+    absolute("spec.images.sandboxPath"),
     Rule(
         "spec.images.sandboxPath",
         f"must neither be nor lie in {', '.join(f'/{word}' for word in RESERVED)}: the sandbox needs them itself",
-        f"!{_cel(RESERVED_PATH)}",
-        lambda path: not _found(RESERVED_PATH, path),
+        f"!{cel(RESERVED_PATH)}",
+        lambda path: not matches(RESERVED_PATH, path),
     ),
-    *_claim("spec.images.volume", "image volume", ("existingClaim", "hostPath")),
-    _absolute("spec.images.volume.hostPath"),
+    *claim("spec.images.volume", "image volume", ("existingClaim", "hostPath")),
+    absolute("spec.images.volume.hostPath"),
     Rule(
         "spec.images.retention.sizePerTenant",
         "must be at least 1Mi: leave it out for no limit",
         "quantity(self).compareTo(quantity('1Mi')) >= 0",
         lambda size: quantity(size) >= quantity("1Mi"),
     ),
-    *_claim("spec.model.cache", "model cache", ("existingClaim",)),
+    *claim("spec.model.cache", "model cache", ("existingClaim",)),
     Rule(
         "spec.model.source",
         "exactly one of huggingFace and existingClaim must be set",
         "has(self.huggingFace) != has(self.existingClaim)",
         lambda source: (source.hugging_face is None) != (source.existing_claim is None),
     ),
-    _relative("spec.model.source.existingClaim.path"),
+    relative("spec.model.source.existingClaim.path"),
     Rule(
         "spec.engine.version",
         "must be a vLLM version from 0.11.0 on, e.g. 0.11.2: older ones cannot load the model",
-        _cel(VLLM_VERSION),
-        lambda version: _found(VLLM_VERSION, version),
+        cel(VLLM_VERSION),
+        lambda version: matches(VLLM_VERSION, version),
     ),
     Rule(
         "spec.engine.autoscaling",
@@ -291,7 +201,7 @@ RULES: tuple[Rule, ...] = (
         lambda tenants: _repeated(tenants) is None,
         blame=lambda tenants: f"[{_repeated(tenants)}].name",
     ),
-    _relative("spec.tenants[].subPath"),
+    relative("spec.tenants[].subPath"),
     Rule(
         "spec.tenants",
         "an empty subPath (the whole volume) is for a single tenant only",
