@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from s1vl_operator import events
+from s1vl_operator import events, sparing
 from s1vl_operator.api.reasons import Nature, Reason
 from s1vl_operator.api.v1alpha1 import InvalidSpec, S1VLDeployment, parse
 from s1vl_operator.cluster.apply import Applier, Failure, Obstacle, Result
@@ -122,7 +122,7 @@ class Reconciler:
             sandbox_pods=sandboxes.addresses(deployment, pods),
             asleep=frozenset(tenant for tenant, seconds in idle.items() if seconds <= 0),
         )
-        done = await self._bring_about(deployment, observed, context, hung)
+        done = await self._bring_about(deployment, observed, context, hung, pods)
         snapshot = await self._snapshot(deployment, {**observed, **done.objects}, pods)
         unmet = Hindrance(protocol.reason, protocol.message) if protocol.reason else None
         names_of_hung = frozenset(pod["metadata"]["name"] for pod in hung)
@@ -194,12 +194,17 @@ class Reconciler:
         observed: dict[tuple[str, str], Manifest],
         context: Context,
         hung: list[Manifest],
+        pods: list[Manifest],
     ) -> Result:
         if deployment.spec.paused:
             return Result()
         owner = deployment.metadata.uid
-        manifests = desired_state(deployment, context)
         done = await self.applier.make_secrets(desired_secrets(deployment, context), owner)
+        uids = {name: one["metadata"]["uid"] for (_, name), one in done.objects.items()}
+        manifests = desired_state(deployment, replace(context, secret_uids=uids))
+        if shrinking := sparing.shrinking(deployment, manifests, observed):
+            reports = await self.probe(_asked(deployment, pods))
+            await sparing.spare(self.cluster, sparing.costs(deployment, shrinking, pods, reports))
         # Of two autoscalers of one target KEDA refuses the second, and one that is left fights with `replicas`.
         scalers = {key: one for key, one in observed.items() if kind_of(one) in AUTOSCALERS}
         done.removed += await self.applier.prune(manifests, scalers, owner, ())

@@ -111,14 +111,16 @@ class Applier:
         for template, found in zip(wanted, await asyncio.gather(*reads), strict=True):
             if found is None:
                 try:
-                    await self._cluster.create(filled(template))
+                    result.objects["Secret", template.name] = await self._cluster.create(filled(template))
                 except ApiError as error:
                     if error.status in _RACES:
                         raise
                     result.failures.append(Failure("Secret", template.name, Obstacle.REFUSED, error.message))
                 else:
                     result.created.append(f"Secret/{template.name}")
-            elif obstacle := foreign(found, template.manifest, owner):
+                continue
+            result.objects["Secret", template.name] = found
+            if obstacle := foreign(found, template.manifest, owner):
                 result.failures.append(obstacle)
         return result
 

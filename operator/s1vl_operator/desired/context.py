@@ -36,6 +36,7 @@ class Context:
             orchestrator gets no configuration.
         hung_engines: addresses of engine pods that get no more requests.
         sandbox_pods: the sandbox pods that take jobs, by tenant.
+        secret_uids: uids of the Secrets that the operator made, by name; none while one could not be made.
         asleep: tenants without a request for so long that their sandboxes need no pods.
         keda: whether the cluster serves KEDA's API.
     """
@@ -49,6 +50,7 @@ class Context:
     protocol: str = DEFAULT_PROTOCOL
     hung_engines: tuple[str, ...] = ()
     sandbox_pods: Mapping[str, tuple[PodAddress, ...]] = field(default_factory=dict)
+    secret_uids: Mapping[str, str] = field(default_factory=dict)
     asleep: frozenset[str] = frozenset()
     keda: bool = False
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from s1vl_operator.api.v1alpha1 import S1VLDeployment, TenantSpec
+from s1vl_operator.api.v1alpha1 import GROUP, S1VLDeployment, TenantSpec
 from s1vl_operator.desired import aio, names, patch, paths, security, workload
 from s1vl_operator.desired.context import Context, Manifest
 
@@ -16,6 +16,8 @@ TMP_SIZE = "1Gi"
 RUN_SIZE = "2Gi"
 STATE_DIR = "/run/s1vl"
 """What server and kernels share: the socket between them, and the kernels' working folders."""
+KEY_ANNOTATION = f"{GROUP}/api-key-secret-uid"
+"""On the pod template: which Secret, of all that had or will have that name, its pods were made with."""
 EXIT_MARGIN = 30
 """Seconds beyond the longest job that a sandbox gets to end."""
 
@@ -78,7 +80,10 @@ def _template(deployment: S1VLDeployment, context: Context, tenant: TenantSpec) 
     runtime_class = own.runtime_class_name or spec.runtime_class_name
     if runtime_class:
         pod["runtimeClassName"] = runtime_class
-    return workload.pod_template(names.labels(deployment, "sandbox", tenant.name), **pod)
+    # A container reads its key when it starts: with another Secret the pods must be others.
+    key = context.secret_uids.get(names.sandbox(deployment, tenant.name))
+    annotations = {KEY_ANNOTATION: key} if key else None
+    return workload.pod_template(names.labels(deployment, "sandbox", tenant.name), annotations, **pod)
 
 
 def _storage_init(deployment: S1VLDeployment, context: Context, table: paths.PathTable, tenant: TenantSpec) -> Manifest:

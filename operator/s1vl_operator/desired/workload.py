@@ -9,13 +9,13 @@ from s1vl_operator.desired import names, security
 from s1vl_operator.desired.context import Manifest
 
 
-def pod_template(labels: dict[str, str], **spec: Any) -> Manifest:
+def pod_template(labels: dict[str, str], annotations: dict[str, str] | None = None, **spec: Any) -> Manifest:
     """A pod template of ours; `spec` adds to, and wins over, what is common to all."""
     for container in (*spec.get("initContainers", ()), *spec["containers"]):
         # What a container said last is what status tells of its end, also of one that writes no termination message.
         container["terminationMessagePolicy"] = "FallbackToLogsOnError"
     return {
-        "metadata": {"labels": labels},
+        "metadata": {"labels": labels, **({"annotations": annotations} if annotations else {})},
         "spec": {
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,

@@ -20,6 +20,7 @@ class TenantReport:
         consistent: whether its sandbox read what was written for it; None when that was not tried.
         paths_reason: why `consistent` is what it is.
         paths_message: the same for people.
+        sessions: of its jobs in each sandbox pod, by the pod's address and port as they stand in a URL.
     """
 
     ready: bool
@@ -28,6 +29,7 @@ class TenantReport:
     consistent: bool | None
     paths_reason: Reason
     paths_message: str
+    sessions: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def parse_report(pod: str, answer: Any) -> Report:
             engine_message=str(answer["engine"].get("message") or ""),
             tenants={str(tenant["name"]): _tenant(tenant) for tenant in answer["tenants"]},
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         return Report(pod=pod, error=f"the answer is not in the expected form: {error!r}"[:300])
 
 
@@ -79,6 +81,8 @@ def _tenant(tenant: dict[str, Any]) -> TenantReport:
         consistent=consistent if isinstance(consistent, bool) else None,
         paths_reason=_reason(paths["reason"]),
         paths_message=str(paths.get("message") or ""),
+        # An orchestrator of an older version knows no pods.
+        sessions={str(pod["address"]): int(pod["sessions"]) for pod in tenant.get("sandboxes") or ()},
     )
 
 

@@ -255,6 +255,8 @@ class FakeProbe:
     invalid: str = "INVALID"
     """What no protocol may contain."""
     tried: list[str] = field(default_factory=list)
+    sessions: dict[str, int] = field(default_factory=dict)
+    """By a sandbox pod's address and port."""
 
     async def __call__(self, pods: Any) -> list[Report]:
         return [self._answer(p) for p in pods]
@@ -303,6 +305,7 @@ class FakeProbe:
             "message": self.wrong.get(name, ""),
             "paths": paths,
             "jobsRunning": 0,
+            "sandboxes": [{"address": address, "sessions": count} for address, count in self.sessions.items()],
         }
 
 

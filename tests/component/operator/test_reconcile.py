@@ -186,6 +186,43 @@ async def test_the_orchestrator_is_told_of_sandbox_pods_at_once_and_ready_does_n
     assert world.cluster.get("ConfigMap", "demo-orchestrator")["data"]["config.yaml"] == config
 
 
+async def test_a_sandboxs_key_is_changed_by_deleting_it(world: World) -> None:
+    world.cr("chem", "bio")
+    await world.converge()
+    world.restart()
+    assert await world.reconcile() == []
+    before = {t: copy.deepcopy(world.cluster.get("Deployment", f"demo-sandbox-{t}")["spec"]) for t in ("chem", "bio")}
+    old = world.cluster.get("Secret", "demo-sandbox-chem")
+    world.cluster.remove("Secret", "n", "demo-sandbox-chem")
+    await world.converge()
+    new = world.cluster.get("Secret", "demo-sandbox-chem")
+    assert new["data"] != old["data"]
+    after = {t: world.cluster.get("Deployment", f"demo-sandbox-{t}")["spec"] for t in ("chem", "bio")}
+    assert after["bio"] == before["bio"]
+    assert after["chem"]["template"]["metadata"].pop("annotations") == {
+        "s1vl.io/api-key-secret-uid": new["metadata"]["uid"]
+    }
+    before["chem"]["template"]["metadata"].pop("annotations")
+    assert after["chem"] == before["chem"]
+
+
+async def test_where_pods_must_go_those_with_jobs_are_spared(world: World) -> None:
+    world.cr("chem", sandbox={"replicas": 3})
+    await world.converge()
+    for index in range(3):
+        world.cluster.get("Pod", f"demo-sandbox-chem-{index}")["status"]["podIP"] = f"10.0.1.{index}"
+    world.probe.sessions = {"10.0.1.0:8080": 2, "10.0.1.2:8080": 1}
+    await world.reconcile()
+    assert not any("annotations" in world.cluster.get("Pod", name)["metadata"] for name in world.cluster.names("Pod"))
+
+    world.cr("chem", sandbox={"replicas": 1})
+    writes = [write for write in await world.reconcile() if write[0] in ("patch", "apply")]
+    costs = [("patch", "Pod", f"demo-sandbox-chem-{index}") for index in (0, 2)]
+    assert writes[:3] == [*costs, ("apply", "Deployment", "demo-sandbox-chem")], "before they are fewer"
+    found = world.cluster.get("Pod", "demo-sandbox-chem-0")["metadata"]["annotations"]
+    assert found == {"controller.kubernetes.io/pod-deletion-cost": "2"}
+
+
 async def test_a_left_tenants_own_secret_stays_and_so_does_a_namesake_of_somebody_else(world: World) -> None:
     world.cr("chem", {"name": "bio", "apiKeySecretRef": {"name": "mine", "key": "k"}})
     world.cluster.put({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mine", "namespace": "n"}})

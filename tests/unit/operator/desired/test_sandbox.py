@@ -57,6 +57,23 @@ def test_a_sandbox_that_is_asleep_has_no_pods_and_all_the_rest() -> None:
     assert awake[NAME] == asleep[NAME]
 
 
+def test_pods_are_others_with_another_key() -> None:
+    def annotations(**uids: str) -> dict[str, Any]:
+        made = desired_state(
+            deployment(), replace(CONTEXT, secret_uids={name.replace("_", "-"): uid for name, uid in uids.items()})
+        )
+        templates = {m["metadata"]["name"]: m["spec"]["template"] for m in made if "template" in m.get("spec", {})}
+        return {
+            name: found["metadata"]["annotations"]
+            for name, found in templates.items()
+            if "annotations" in found["metadata"]
+        }
+
+    assert annotations() == {}
+    known = annotations(demo_sandbox_chem="1", demo_tenant_chem="2", demo_orchestrator="3")
+    assert known == {"demo-sandbox-chem": {"s1vl.io/api-key-secret-uid": "1"}}
+
+
 def test_no_job_is_cut_short() -> None:
     """The replacement comes first, and what goes may take as long as the longest job."""
     made = sandbox({"orchestrator": {"deadlineSeconds": 100}})
