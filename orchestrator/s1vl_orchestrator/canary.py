@@ -10,6 +10,7 @@ import logging
 import os
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -22,6 +23,7 @@ from s1vl_orchestrator.sandbox import (
     Grants,
     SandboxBusyError,
     SandboxClient,
+    SandboxDrainingError,
     SandboxRefusedError,
     SandboxUnavailableError,
 )
@@ -59,6 +61,23 @@ class PathStatus:
 NOT_CHECKED = PathStatus(None, PathReason.NOT_CHECKED, "The paths have not been checked yet.", None)
 
 
+def unreachable(tenant: str, sandbox: SandboxClient, error: SandboxUnavailableError) -> PathStatus:
+    """The status of a sandbox that cannot be asked."""
+    message = f"Tenant {tenant}: the sandbox at {sandbox.url} does not answer: {error}."
+    return PathStatus(None, PathReason.UNREACHABLE, message, datetime.now(UTC))
+
+
+def combined(tenant: str, pods: Sequence[PathStatus]) -> PathStatus:
+    """The status of a tenant from those of its pods: wrong if one is, else right if one is."""
+    for consistent in (False, True):
+        for status in pods:
+            if status.consistent is consistent:
+                return status
+    if not pods:
+        return PathStatus(None, PathReason.UNREACHABLE, f"Tenant {tenant}: the sandbox has no pod.", None)
+    return max(pods, key=lambda status: status.reason is PathReason.UNREACHABLE)
+
+
 async def check_paths(
     tenant: str, paths: TenantPaths, sandbox: SandboxClient, sweeper: Sweeper, workers: Workers
 ) -> PathStatus:
@@ -68,7 +87,7 @@ async def check_paths(
     is deleted.
 
     Raises:
-        SandboxBusyError: If the sandbox has no session to spare: nothing is known then.
+        SandboxBusyError, SandboxDrainingError: If the sandbox has no session for it: nothing is known then.
     """
     folder = CANARY / secrets.token_hex(8)
     nonce = secrets.token_hex(32).encode()
@@ -82,12 +101,12 @@ async def check_paths(
         cell = await _ask_kernel(sandbox, sweeper, paths.to_sandbox(folder))
         problem = f"the kernel said {_said(cell)}" if cell.status != "ok" else ""
         digest = await _read_digest(workers, paths, folder / DIGEST) if not problem else None
-    except SandboxBusyError:
+    except (SandboxBusyError, SandboxDrainingError):
         raise
     except SandboxRefusedError as error:
         digest, problem = None, f"the sandbox said {error}"
     except SandboxUnavailableError as error:
-        return status(None, PathReason.UNREACHABLE, f"the sandbox at {sandbox.url} does not answer: {error}.")
+        return unreachable(tenant, sandbox, error)
     except OSError as error:
         return status(False, PathReason.WRITE_FAILED, f"cannot write to {paths.folder}: {error.strerror or error}.")
     finally:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from s1vl_orchestrator import files
 from s1vl_orchestrator.budget import ContextBudget
 from s1vl_orchestrator.images import MAX_MADE_BYTES, MAX_MADE_PIXELS, ImageError, Picture, Workers, read_picture
+from s1vl_orchestrator.job_kernel import JobKernel
 from s1vl_orchestrator.loop import Result
 from s1vl_orchestrator.paths import OutsideTenantError, Relative
 from s1vl_orchestrator.protocol.profile import Profile
 from s1vl_orchestrator.results import CellOutput, read_cell
 from s1vl_orchestrator.sandbox import Cell, SandboxUnavailableError
-from s1vl_orchestrator.sandbox_sessions import JobKernel
 from s1vl_orchestrator.workspace import Workspace
 
 _MAX_NOTES = 4

@@ -6,9 +6,9 @@ import hashlib
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from s1vl_orchestrator.forms import FormError, read_yaml
+from s1vl_orchestrator.forms import Form, FormError, read_yaml
 from s1vl_orchestrator.paths import TenantPaths
 from s1vl_orchestrator.protocol.profile import load_profile
 
@@ -24,32 +24,21 @@ Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,253}$")]
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(/[^\s]*)?$")]
 
 
-def _camel(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join(word.capitalize() for word in rest)
-
-
-class _Model(BaseModel):
-    """Field names are camelCase in the file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=_camel, populate_by_name=True)
-
-
-class SecretRef(_Model):
+class SecretRef(Form):
     """One key of one Secret."""
 
     name: Name
     key: Key
 
 
-class Deployment(_Model):
+class Deployment(Form):
     """Which S1VLDeployment this is."""
 
     namespace: str
     name: str
 
 
-class Engine(_Model):
+class Engine(Form):
     """The model's server. `media_root` "" means that it sees no files and pictures travel as base64.
 
     `pods_host` is a DNS name with the address of every pod that takes requests (a headless Service's); their port is
@@ -66,14 +55,14 @@ class Engine(_Model):
     media_root: str = ""
 
 
-class Retention(_Model):
+class Retention(Form):
     """How long the pictures are kept that jobs made; 0 means without end, or without limit."""
 
     max_age_seconds: int = Field(default=7 * 24 * 3600, ge=0)
     max_bytes_per_tenant: int = Field(default=0, ge=0)
 
 
-class Images(_Model):
+class Images(Form):
     """Where the image volume is: here (`root`), for clients and in sandboxes."""
 
     root: str
@@ -89,21 +78,21 @@ class Images(_Model):
         return str(PurePosixPath(value))
 
 
-class Sandbox(_Model):
+class Sandbox(Form):
     """What holds for every sandbox. Only s1vl's own takes a session's grants (`readable`); AIO Sandbox has none."""
 
     profile: Literal["s1vl", "aio"] = "s1vl"
     execution_timeout_seconds: int = Field(default=30, ge=1, le=300)
 
 
-class Limits(_Model):
+class Limits(Form):
     """What holds for every job; a request may ask for less."""
 
     max_turns: int = Field(default=8, ge=1, le=64)
     deadline_seconds: float = Field(default=270, gt=0, le=MAX_DEADLINE_SECONDS)
 
 
-class TenantLimits(_Model):
+class TenantLimits(Form):
     """What one tenant may use at once; 0 requests per minute means any number."""
 
     concurrent_requests: int = Field(default=4, ge=1)
@@ -111,14 +100,14 @@ class TenantLimits(_Model):
     requests_per_minute: int = Field(default=0, ge=0)
 
 
-class TenantSandbox(_Model):
+class TenantSandbox(Form):
     """The tenant's own sandbox. No key means that it asks for none."""
 
     url: Url
     api_key_secret: SecretRef | None = None
 
 
-class Tenant(_Model):
+class Tenant(Form):
     """One tenant: its folder, its key, its sandbox, its limits."""
 
     name: Name
@@ -135,7 +124,7 @@ class Tenant(_Model):
         return value
 
 
-class Config(_Model):
+class Config(Form):
     """The whole file."""
 
     version: Literal[1]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from s1vl_orchestrator.addresses import Resolve, at_address, resolve_host
 from s1vl_orchestrator.config import Engine
-from s1vl_orchestrator.engine_choice import Draw, Standing, choose
 from s1vl_orchestrator.engine_errors import Cause, EngineUnavailableError, TryAgainError
 from s1vl_orchestrator.engine_pod import HUNG, Pod
+from s1vl_orchestrator.pod_choice import Draw, Standing, choose
 from s1vl_orchestrator.telemetry import Metrics
 
 log = logging.getLogger(__name__)
@@ -22,20 +22,6 @@ WATCH_SECONDS = 3.0
 """How often names are resolved and pods asked for their health; CoreDNS answers from its cache for 5 s by default."""
 WATCH_LEAST_SECONDS = 0.5
 """Between two rounds when failures ask for one at once."""
-
-Resolve = Callable[[str], Awaitable[list[str]]]
-"""Gives a host's addresses, none if it has none. Raises OSError if that cannot be told."""
-
-
-async def resolve_host(host: str) -> list[str]:
-    """The IPv4 and IPv6 addresses of a host."""
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except socket.gaierror as error:
-        if error.errno in (socket.EAI_NONAME, socket.EAI_NODATA):
-            return []
-        raise
-    return [str(address[0]) for *_, address in found]
 
 
 class EnginePods:
@@ -59,14 +45,14 @@ class EnginePods:
         self._tasks: list[asyncio.Task[None]] = []
         self._dns_problem = ""
 
-    def follow(self, config: Engine) -> None:
-        """Take over where the engine is; begins to watch it at the first call."""
+    def follow(self, config: Engine, hung: Iterable[str]) -> None:
+        """Take over where the engine is, and which pods hang, by address; begins to watch it at the first call."""
         target = config.url.rstrip("/"), config.pods_host
         if target != (self._url, self._host):
             self._url, self._host = target
             self._list([self._url])
             self._wakes[0].set()
-        before, self._hung = self._hung, frozenset(config.hung_pods)
+        before, self._hung = self._hung, frozenset(hung)
         for pod in (*self._listed, *self._unlisted):
             self._mark(pod)
         if self._hung - before:
@@ -144,7 +130,7 @@ class EnginePods:
             else:
                 self._dns_problem = ""
                 if (host, url) == (self._host, self._url):
-                    self._list([_at(url, address) for address in sorted(set(addresses))] or [url])
+                    self._list([at_address(url, address) for address in sorted(set(addresses))] or [url])
         for pod in [pod for pod in self._unlisted if not pod.requests]:
             self._unlisted.remove(pod)
             await self._forget(pod)
@@ -195,10 +181,3 @@ class EnginePods:
         if pods == self._listed:
             problems = [f"{pod.url}: {HUNG}" if pod.hung else pod.unhealthy or "" for pod in pods]
             self.problem = "" if not all(problems) else "; ".join(problems[:3])
-
-
-def _at(url: str, address: str) -> str:
-    """The URL with an IP address in place of its host."""
-    parts = urlsplit(url)
-    host = f"[{address}]" if ":" in address else address
-    return parts._replace(netloc=f"{host}:{parts.port}" if parts.port else host).geturl()

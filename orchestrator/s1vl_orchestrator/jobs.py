@@ -18,13 +18,14 @@ from s1vl_orchestrator.engine_errors import ContextFullError, EngineUnavailableE
 from s1vl_orchestrator.errors import ApiError, ErrorCode
 from s1vl_orchestrator.events import Listener
 from s1vl_orchestrator.images import Workers
+from s1vl_orchestrator.job_kernel import JobKernel
 from s1vl_orchestrator.loop import Outcome, Result, Task, think
 from s1vl_orchestrator.mind import EngineMind
 from s1vl_orchestrator.paths import TenantPaths
 from s1vl_orchestrator.prepare import prepare
 from s1vl_orchestrator.requests import JobRequest
-from s1vl_orchestrator.sandbox import Grants, SandboxClient
-from s1vl_orchestrator.sandbox_sessions import JobKernel, Sweeper
+from s1vl_orchestrator.sandbox import Grants
+from s1vl_orchestrator.sandbox_pods import SandboxPods
 from s1vl_orchestrator.telemetry import Metrics, job_id
 from s1vl_orchestrator.telling import Teller
 from s1vl_orchestrator.workspace import EngineNames, Workspace
@@ -43,8 +44,7 @@ class Place:
     config: Config
     paths: TenantPaths
     engine: EngineClient
-    sandbox: SandboxClient
-    sweeper: Sweeper
+    sandboxes: SandboxPods
     names: EngineNames
 
 
@@ -100,7 +100,7 @@ async def run_job(
         life = ready.seconds + SESSION_SLACK_SECONDS
         grants = Grants(output, (*ready.files, place.paths.to_sandbox(workspace.folder)))
         init = init_code(ready.files, output, task.profile)
-        kernel = JobKernel(place.sandbox, place.sweeper, init, grants, life)
+        kernel = JobKernel(place.sandboxes, init, grants, life)
         cells = JobCells(
             kernel,
             workspace,

@@ -60,7 +60,7 @@ async def prepare(
     await workspace.open(inputs)
     files = [workspace.paths.to_sandbox(file) for file in workspace.input_files]
     shown = [await workspace.show(item.picture.copy, path) for item, path in zip(inputs, files, strict=True)]
-    seconds = time_limit(request, config)
+    seconds = time_limit(request.deadline_seconds, config)
     task = Task(
         conversation=_first_prompt(request.prompt, inputs, shown, profile, workspace.paths),
         profile=profile,
@@ -74,10 +74,10 @@ async def prepare(
     return Prepared(task, files, seconds, request.metadata)
 
 
-def time_limit(request: JobRequest, config: Config) -> float:
-    """Seconds from the request's arrival to its answer."""
+def time_limit(asked: float | None, config: Config) -> float:
+    """Seconds from a request's arrival to its answer, given how many it asks for."""
     limit = config.limits.deadline_seconds
-    return min(request.deadline_seconds or limit, limit)
+    return min(asked or limit, limit)
 
 
 def _first_prompt(

@@ -46,8 +46,16 @@ class SandboxUnavailableError(Exception):
     """The sandbox cannot be reached, refuses us, or answers with nonsense."""
 
 
+class SandboxUnreachableError(SandboxUnavailableError):
+    """Nothing takes connections there."""
+
+
 class SandboxBusyError(SandboxUnavailableError):
     """All sessions of the sandbox are taken."""
+
+
+class SandboxDrainingError(SandboxUnavailableError):
+    """The sandbox is shutting down: it goes on with the sessions that it has and opens no other."""
 
 
 class SandboxRefusedError(SandboxUnavailableError):
@@ -117,6 +125,7 @@ class SandboxClient:
 
         Raises:
             SandboxBusyError: All sessions are taken.
+            SandboxDrainingError: It opens no more.
             SandboxRefusedError: The sandbox does not have the working directory.
             SandboxUnavailableError: For everything else.
         """
@@ -184,10 +193,11 @@ class SandboxClient:
                         if len(raw) > MAX_ANSWER_BYTES:
                             raise SandboxUnavailableError(f"{method} {path}: over {MAX_ANSWER_BYTES} bytes")
                     return answer.status, answer.reason or "", bytes(raw)
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+                raise SandboxUnreachableError(f"{method} {path}: {type(error).__name__} {error}") from error
             except (aiohttp.ClientError, TimeoutError) as error:
                 # Most likely a kept connection to a pod that was replaced.
-                broken = isinstance(error, _BROKEN) and not isinstance(error, aiohttp.ClientConnectorError)
-                if not broken or not attempts:
+                if not isinstance(error, _BROKEN) or not attempts:
                     raise SandboxUnavailableError(f"{method} {path}: {type(error).__name__} {error}".strip()) from error
 
     async def _call(
@@ -214,6 +224,8 @@ class SandboxClient:
             said = f"{method} {path}: HTTP {status} {message}"
             if status == HTTPStatus.TOO_MANY_REQUESTS or "limit" in message.lower():
                 raise SandboxBusyError(said)
+            if status == HTTPStatus.SERVICE_UNAVAILABLE and "draining" in message.lower():
+                raise SandboxDrainingError(said)
             raise SandboxRefusedError(said) if status in _REFUSED else SandboxUnavailableError(said)
         data = envelope.get("data")
         return data if isinstance(data, dict) else {}

@@ -8,21 +8,24 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
+from s1vl_orchestrator.addresses import Resolve, resolve_host
 from s1vl_orchestrator.admission import KeyRing
 from s1vl_orchestrator.config import ConfigError
 from s1vl_orchestrator.engine import EngineClient
-from s1vl_orchestrator.engine_pods import EnginePods, Resolve, resolve_host
+from s1vl_orchestrator.engine_pods import EnginePods
 from s1vl_orchestrator.errors import ApiError, ErrorCode
 from s1vl_orchestrator.images import Workers
 from s1vl_orchestrator.jobs import Place, Tools
 from s1vl_orchestrator.retention import Retention
-from s1vl_orchestrator.sandbox import SandboxClient, sandbox_connections
-from s1vl_orchestrator.sandbox_sessions import Sweeper
+from s1vl_orchestrator.sandbox import sandbox_connections
+from s1vl_orchestrator.sandbox_pod import Target, Watching, WatchTimes
+from s1vl_orchestrator.sandbox_pods import SandboxPods
 from s1vl_orchestrator.sources import POLL_SECONDS, POLLS_PER_SECRET, Snapshot, Source, SourceError, read_snapshot
 from s1vl_orchestrator.telemetry import Metrics
-from s1vl_orchestrator.tenants import Tenant, WatchTimes
+from s1vl_orchestrator.tenants import Tenant
 from s1vl_orchestrator.workspace import EngineNames
 
 log = logging.getLogger(__name__)
@@ -56,6 +59,7 @@ class Service:
         self.tools = Tools(self.workers, self.metrics, asyncio.Semaphore(JOBS_PREPARED_AT_ONCE))
         # Apart, so that a queue of large pictures does not look like a sandbox that does not answer.
         self._canary_workers = Workers()
+        self._watching = Watching(sandbox_connections(), self._canary_workers, self.metrics, times or WatchTimes())
         # Apart too: who looks at many pictures must not hold up the jobs.
         self.serving_workers = Workers()
         self.leaving = False
@@ -66,14 +70,14 @@ class Service:
         self.config_refused = False
         self.tenants: dict[str, Tenant] = {}
         self._source = source
-        self._times = times or WatchTimes()
         self._poll_seconds = poll_seconds
-        self._polls = 0
+        self._secrets_due = 0.0
+        self._hurry = asyncio.Event()
         self._keys = KeyRing([])
         # Only until the Secret is there: other instances would not share it, which costs cache hits and nothing else.
         self._own_salt = secrets.token_bytes(32)
         self._engine_pods = EnginePods(self.metrics, resolve)
-        self._sandbox_http = sandbox_connections()
+        self._resolve = resolve
         self._serving: set[Callable[[], None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -98,7 +102,7 @@ class Service:
             await asyncio.wait(self._tasks)
         await asyncio.gather(*(tenant.close() for tenant in self.tenants.values()))
         await self._engine_pods.close()
-        await self._sandbox_http.close()
+        await self._watching.http.close()
         await self._source.close()
         self.workers.close()
         self._canary_workers.close()
@@ -176,18 +180,26 @@ class Service:
             "tenants": [tenant.describe() for tenant in self.tenants.values()],
         }
 
+    def _look(self) -> None:
+        """Read again now, as somebody waits."""
+        self._hurry.set()
+
     async def _follow_config(self) -> None:
         while True:
-            await asyncio.sleep(self._poll_seconds)
+            self._hurry.clear()
+            waiting = any(tenant.place.sandboxes.waiting for tenant in self.tenants.values())
+            pause = min(self._poll_seconds, self._watching.times.urgent) if waiting else self._poll_seconds
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._hurry.wait()
             try:
                 await self._reload()
             except Exception:  # One bad round must not end all following ones.
                 log.exception("following the configuration failed")
 
     async def _reload(self) -> None:
+        all_secrets = time.monotonic() >= self._secrets_due
         try:
-            all_secrets = self._polls % POLLS_PER_SECRET == 0
-            self._polls += 1
             snapshot = await read_snapshot(self._source, self.snapshot, all_secrets=all_secrets)
         except (SourceError, ConfigError) as error:
             problem = f"{'invalid configuration refused' if isinstance(error, ConfigError) else 'unreadable'}: {error}"
@@ -198,15 +210,22 @@ class Service:
                 )
             self.config_problem, self.config_refused = problem, isinstance(error, ConfigError)
             return
+        if all_secrets:
+            self._secrets_due = time.monotonic() + POLLS_PER_SECRET * self._poll_seconds
         self.config_problem, self.config_refused = "", False
-        if snapshot == self.snapshot:
-            return
-        await self._apply(snapshot)
-        log.info("configuration %s in use: tenants %s", snapshot.version[:12], ", ".join(self.tenants) or "none")
+        last = self.snapshot
+        if last is None or replace(snapshot, pods=last.pods) != last:
+            await self._apply(snapshot)
+            log.info("configuration %s in use: tenants %s", snapshot.version[:12], ", ".join(self.tenants) or "none")
+        elif snapshot.pods != last.pods:
+            self.snapshot = snapshot
+            self._engine_pods.follow(snapshot.config.engine, snapshot.hung)
+            for name, tenant in self.tenants.items():
+                tenant.place.sandboxes.relist(snapshot.listing(name))
 
     async def _apply(self, snapshot: Snapshot) -> None:
         config = snapshot.config
-        self._engine_pods.follow(config.engine)
+        self._engine_pods.follow(config.engine, snapshot.hung)
         engine = EngineClient(config.engine, self._engine_pods, self.metrics)
         self._keys = KeyRing(
             (tenant.name, key) for tenant in config.tenants if (key := snapshot.secret(tenant.api_key_secret))
@@ -214,23 +233,20 @@ class Service:
         current: dict[str, Tenant] = {}
         for item in config.tenants:
             old = self.tenants.get(item.name)
-            key = snapshot.secret(item.sandbox.api_key_secret)
             place = Place(
                 tenant=item.name,
                 config=config,
                 paths=config.paths(item),
                 engine=engine,
-                sandbox=SandboxClient(
-                    item.sandbox.url,
-                    key.decode() if key else None,
-                    takes_grants=config.sandbox.profile == "s1vl",
-                    http=self._sandbox_http,
-                    metrics=self.metrics,
-                ),
-                sweeper=old.place.sweeper if old else Sweeper(),
+                sandboxes=old.place.sandboxes
+                if old
+                else SandboxPods(item.name, self._watching, self._resolve, look=self._look),
                 names=EngineNames(snapshot.secret(config.cache_salt_secret) or self._own_salt, item.name),
             )
-            tenant = old or Tenant(item, place, self._canary_workers, self.metrics, self._times)
+            key = snapshot.secret(item.sandbox.api_key_secret)
+            target = Target(place.paths, key.decode() if key else None, config.sandbox.profile == "s1vl")
+            place.sandboxes.follow(item.sandbox.url.rstrip("/"), target, snapshot.listing(item.name))
+            tenant = old or Tenant(item, place, self.metrics, self._watching.times.retry_most)
             has_key = bool(snapshot.secret(item.api_key_secret)) or config.anonymous_tenant == item.name
             tenant.update(item, place, has_key=has_key)
             current[item.name] = tenant

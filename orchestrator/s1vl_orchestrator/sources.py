@@ -14,11 +14,13 @@ from typing import Protocol
 import httpx
 
 from s1vl_orchestrator.config import Config, ConfigError, SecretRef, config_version, parse_config
+from s1vl_orchestrator.pods import ListedPod, Pods, parse_pods
 
 log = logging.getLogger(__name__)
 
-POLL_SECONDS = 2.0
-POLLS_PER_SECRET = 5
+POLL_SECONDS = 1.0
+POLLS_PER_SECRET = 10
+CONFIG_KEY, PODS_KEY = "config.yaml", "pods.yaml"
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -30,6 +32,14 @@ class ForbiddenError(SourceError):
     """The API server refuses us this object."""
 
 
+@dataclass(frozen=True)
+class Texts:
+    """`config.yaml`, and `pods.yaml` where there is one."""
+
+    config: str
+    pods: str | None
+
+
 class Source(Protocol):
     """A place to read from, again and again.
 
@@ -37,8 +47,8 @@ class Source(Protocol):
     nothing: what was read last stays in use.
     """
 
-    async def config(self) -> str:
-        """The configuration's text. Raises SourceError."""
+    async def texts(self) -> Texts:
+        """The configuration and what is beside it. Raises SourceError."""
 
     async def secret(self, ref: SecretRef) -> bytes | None:
         """A secret's value, None when it does not exist. Raises SourceError."""
@@ -48,18 +58,22 @@ class Source(Protocol):
 
 
 class FileSource:
-    """`--config FILE --secrets-dir DIR`, with each key in `DIR/<name>/<key>`."""
+    """`--config FILE --secrets-dir DIR`, with each key in `DIR/<name>/<key>`; `pods.yaml` may lie beside FILE."""
 
     def __init__(self, config_file: Path, secrets_dir: Path) -> None:
         self._config_file = config_file
         self._secrets_dir = secrets_dir
 
-    async def config(self) -> str:
-        """Read the file."""
+    async def texts(self) -> Texts:
+        """Read the files."""
         try:
-            return await asyncio.to_thread(self._config_file.read_text)
+            return await asyncio.to_thread(self._read)
         except (OSError, UnicodeDecodeError) as error:
             raise SourceError(f"cannot read {self._config_file}: {error}") from error
+
+    def _read(self) -> Texts:
+        pods = self._config_file.with_name(PODS_KEY)
+        return Texts(self._config_file.read_text(), pods.read_text() if pods.exists() else None)
 
     async def secret(self, ref: SecretRef) -> bytes | None:
         """Read one key's file; a final line break is not part of a key."""
@@ -75,7 +89,7 @@ class FileSource:
 
 
 class KubernetesSource:
-    """`--configmap NAMESPACE/NAME`: the ConfigMap's key `config.yaml`, and Secrets by name, with the pod's account."""
+    """`--configmap NAMESPACE/NAME`: two keys of the ConfigMap, and Secrets by name, with the pod's account."""
 
     def __init__(
         self, namespace: str, name: str, http: httpx.AsyncClient | None = None, token: Path | None = None
@@ -85,13 +99,12 @@ class KubernetesSource:
         self._token = token or SERVICE_ACCOUNT / "token"
         self._http = http or _in_cluster_client()
 
-    async def config(self) -> str:
+    async def texts(self) -> Texts:
         """Get the ConfigMap."""
-        found = await self._get("configmaps", self._name)
-        text = (found or {}).get("data", {}).get("config.yaml")
-        if not isinstance(text, str):
-            raise SourceError(f"the ConfigMap {self._namespace}/{self._name} has no key config.yaml")
-        return text
+        data = ((await self._get("configmaps", self._name)) or {}).get("data") or {}
+        if CONFIG_KEY not in data:
+            raise SourceError(f"the ConfigMap {self._namespace}/{self._name} has no key {CONFIG_KEY}")
+        return Texts(data[CONFIG_KEY], data.get(PODS_KEY))
 
     async def secret(self, ref: SecretRef) -> bytes | None:
         """Get a Secret and take one key of it."""
@@ -139,15 +152,25 @@ def _in_cluster_client() -> httpx.AsyncClient:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A valid configuration with its secrets. `version` is the SHA-256 of its text."""
+    """A valid configuration with its secrets, and the pods there are. `version` is the SHA-256 of its text."""
 
     config: Config
     version: str
+    pods: Pods | None
     secrets: Mapping[SecretRef, bytes] = field(repr=False)
 
     def secret(self, ref: SecretRef | None) -> bytes | None:
         """A secret's value; None for no reference or a Secret that does not exist (yet)."""
         return self.secrets.get(ref) if ref else None
+
+    @property
+    def hung(self) -> tuple[str, ...]:
+        """Addresses of the engine's pods that hang."""
+        return self.config.engine.hung_pods if self.pods is None else self.pods.engine.hung
+
+    def listing(self, tenant: str) -> tuple[ListedPod, ...] | None:
+        """The pods of a tenant's sandbox; None where nobody lists them."""
+        return None if self.pods is None else self.pods.sandboxes.get(tenant)
 
 
 async def read_snapshot(source: Source, last: Snapshot | None = None, *, all_secrets: bool = True) -> Snapshot:
@@ -162,16 +185,17 @@ async def read_snapshot(source: Source, last: Snapshot | None = None, *, all_sec
         SourceError: If something could not be read.
         ConfigError: If the configuration is not valid.
     """
-    text = await source.config()
-    version = config_version(text)
-    config = last.config if last and last.version == version else parse_config(text)
+    texts = await source.texts()
+    version = config_version(texts.config)
+    config = last.config if last and last.version == version else parse_config(texts.config)
+    pods = None if texts.pods is None else parse_pods(texts.pods)
     known = {} if last is None or all_secrets else last.secrets
     secrets: dict[SecretRef, bytes] = {}
     for ref in sorted(config.secret_refs(), key=lambda ref: (ref.name, ref.key)):
         value = known.get(ref) or await source.secret(ref)
         if value:
             secrets[ref] = value
-    return Snapshot(config, version, secrets)
+    return Snapshot(config, version, pods, secrets)
 
 
 __all__ = ["ConfigError", "FileSource", "KubernetesSource", "Snapshot", "Source", "SourceError", "read_snapshot"]

@@ -60,6 +60,18 @@ class Metrics:
             "s1vl_sandbox_cell_seconds", "One cell.", ["status"], buckets=_SECONDS, registry=self.registry
         )
         self.sandbox_sessions = Gauge("s1vl_sandbox_sessions", "Sessions that are open now.", registry=self.registry)
+        self.sandbox_sessions_lost = Counter(
+            "s1vl_sandbox_sessions_lost", "Sessions that vanished in the middle of a job.", registry=self.registry
+        )
+        self.sandbox_pods = Gauge(
+            "s1vl_sandbox_pods", "Pods of the tenant's sandbox that take sessions.", ["tenant"], registry=self.registry
+        )
+        self.requests_held = Gauge(
+            "s1vl_requests_held",
+            "Requests and jobs that wait for a pod of the tenant's sandbox.",
+            ["tenant"],
+            registry=self.registry,
+        )
         self.sandbox_delete_failures = Counter(
             "s1vl_sandbox_session_delete_failures", "Deletions left to the sweeper.", registry=self.registry
         )

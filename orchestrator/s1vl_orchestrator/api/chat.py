@@ -25,7 +25,7 @@ from s1vl_orchestrator.api.openapi import (
     events,
     ref,
 )
-from s1vl_orchestrator.api.serving import place_for, tenant_of
+from s1vl_orchestrator.api.serving import Wants, place_for, tenant_of
 from s1vl_orchestrator.api.streams import Channel, JobResponse
 from s1vl_orchestrator.chat import ChatAnswer, check_answered
 from s1vl_orchestrator.chat_requests import PLAIN_SUFFIX, ChatRequest, check, to_job
@@ -35,6 +35,7 @@ from s1vl_orchestrator.events import Event, EventName
 from s1vl_orchestrator.jobs import run_job
 from s1vl_orchestrator.loop import StopReason
 from s1vl_orchestrator.plain import run_plain
+from s1vl_orchestrator.prepare import time_limit
 from s1vl_orchestrator.requests import parse_body
 from s1vl_orchestrator.service import Service
 from s1vl_orchestrator.tenants import Tenant
@@ -98,7 +99,7 @@ async def chat_completions(request: Request) -> JobResponse:
 
     async def work(channel: Channel) -> dict[str, Any]:
         async with (
-            place_for(request, service, channel, _wants_events, gated=False) as (tenant, body),
+            place_for(request, service, channel, _look, arrived) as (tenant, body),
             AsyncExitStack() as held,
         ):
             await held.enter_async_context(service.tools.preparing)
@@ -116,7 +117,6 @@ async def chat_completions(request: Request) -> JobResponse:
 async def _think(
     chat: ChatRequest, tenant: Tenant, service: Service, arrived: float, *, channel: Channel, held: AsyncExitStack
 ) -> dict[str, Any]:
-    tenant.check_gate()
     answer = ChatAnswer(chat, int(time.time()), f"chatcmpl-{secrets.token_hex(12)}")
 
     def tell(event: Event) -> None:
@@ -196,11 +196,10 @@ def _read(body: IO[bytes], tenant: Tenant) -> ChatRequest:
     return request
 
 
-def _wants_events(body: IO[bytes], tenant: Tenant) -> bool:
+def _look(body: IO[bytes], tenant: Tenant) -> Wants:
     request = _read(body, tenant)
-    if not request.plain:
-        tenant.check_gate()
-    return bool(request.stream)
+    seconds = time_limit(request.deadline_seconds, tenant.place.config)
+    return Wants(bool(request.stream), sandbox=not request.plain, seconds=seconds)
 
 
 def _error_event(error: ApiError) -> tuple[str, dict[str, Any]]:

@@ -50,6 +50,17 @@ class PathsState(BaseModel):
     checkedAt: datetime | None  # noqa: N815  (camelCase is the form of this document)
 
 
+class SandboxState(BaseModel):
+    """One pod of a tenant's sandbox: `sessions` are those of this instance's jobs; only `listed` pods get new ones."""
+
+    address: str
+    sessions: int = Field(ge=0)
+    listed: bool
+    consistent: bool | None
+    reason: PathReason
+    message: str
+
+
 class TenantState(BaseModel):
     """One tenant."""
 
@@ -58,6 +69,7 @@ class TenantState(BaseModel):
     reason: Literal["Ready", "PathsInconsistent", "SandboxStarting", "KeyMissing", "NotChecked"]
     message: str
     paths: PathsState
+    sandboxes: list[SandboxState]
     jobsRunning: int = Field(ge=0)  # noqa: N815  (as above)
 
 

@@ -32,12 +32,13 @@ from s1vl_orchestrator.api.process_answers import (
     ReasoningDelta,
     TurnStart,
 )
-from s1vl_orchestrator.api.serving import place_for
+from s1vl_orchestrator.api.serving import Wants, place_for
 from s1vl_orchestrator.api.streams import Channel, JobResponse
 from s1vl_orchestrator.errors import ApiError, ErrorCode
 from s1vl_orchestrator.events import Event, EventName
 from s1vl_orchestrator.jobs import run_job
 from s1vl_orchestrator.loop import StopReason
+from s1vl_orchestrator.prepare import time_limit
 from s1vl_orchestrator.requests import JobRequest, ProcessRequest, parse_body, to_job
 from s1vl_orchestrator.service import Service
 from s1vl_orchestrator.tenants import Tenant
@@ -107,7 +108,7 @@ async def process(
         if stream:
             channel.open()
         async with (
-            place_for(request, service, channel, _wants_events, gated=True) as (tenant, body),
+            place_for(request, service, channel, _look, arrived) as (tenant, body),
             AsyncExitStack() as held,
         ):
             await held.enter_async_context(service.tools.preparing)
@@ -133,8 +134,9 @@ def _read(body: IO[bytes]) -> tuple[JobRequest, bool]:
     return to_job(request), request.stream
 
 
-def _wants_events(body: IO[bytes], _: Tenant) -> bool:
-    return _read(body)[1]
+def _look(body: IO[bytes], tenant: Tenant) -> Wants:
+    job, streamed = _read(body)
+    return Wants(streamed, sandbox=True, seconds=time_limit(job.deadline_seconds, tenant.place.config))
 
 
 def _error_event(error: ApiError) -> tuple[str, dict[str, Any]]:

@@ -1,9 +1,10 @@
-"""What every request that runs a job goes through: key, gate, queue, body."""
+"""What every request that runs a job goes through: key, body, queue, gate."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import IO
 
 from fastapi import Request
@@ -14,8 +15,24 @@ from s1vl_orchestrator.service import Service
 from s1vl_orchestrator.telemetry import tenant_name
 from s1vl_orchestrator.tenants import Tenant
 
-WantsEvents = Callable[[IO[bytes], Tenant], bool]
-"""Reads a body and says whether the answer is to be a stream. Raises ApiError for one that must be refused."""
+
+@dataclass(frozen=True)
+class Wants:
+    """What a request that has to wait is waiting for.
+
+    Attributes:
+        events: The answer is to be a stream.
+        sandbox: The job needs the tenant's sandbox.
+        seconds: From its arrival to its answer.
+    """
+
+    events: bool
+    sandbox: bool
+    seconds: float
+
+
+Look = Callable[[IO[bytes], Tenant], Wants]
+"""Reads a body. Raises ApiError for one that must be refused."""
 
 
 def tenant_of(request: Request, service: Service) -> Tenant:
@@ -27,35 +44,37 @@ def tenant_of(request: Request, service: Service) -> Tenant:
 
 @asynccontextmanager
 async def place_for(
-    request: Request, service: Service, channel: Channel, wants_events: WantsEvents, *, gated: bool
+    request: Request, service: Service, channel: Channel, look: Look, arrived: float
 ) -> AsyncIterator[tuple[Tenant, IO[bytes]]]:
     """A place among the tenant's running jobs, and the request's body.
 
-    The body is read while the request waits for its place: a hang-up shows only to who reads. A request that has to
-    wait is then looked at already, so that it is refused at once if it must be, and has heartbeats if it wants events.
+    The body is read while the request waits for its place, or for the sandbox: a hang-up shows only to who reads. A
+    request that has to wait is looked at already, so that it is refused at once if it must be, and has heartbeats if
+    it wants events.
 
     Args:
         request: The request; its body is read here.
         service: Everything.
         channel: Told that the body was read, and opened for a request that waits and wants events.
-        wants_events: Called in a thread.
-        gated: The job needs the tenant's sandbox.
+        look: Called in a thread.
+        arrived: `time.monotonic()` of the request's arrival.
 
     Raises:
         ApiError: For a request that may not come in.
     """
     with service.serving(channel.stop):
         tenant = tenant_of(request, service)
-        if gated:
-            tenant.check_gate()
         with tenant.admission.place() as place, await read_body(request, place.hold) as body:
             channel.body_read.set()
-            if not place.given:
+            if not (place.given and tenant.place.sandboxes.ready):
                 async with service.tools.preparing:
-                    if await service.workers.run(wants_events, body, tenant):
-                        channel.open()
+                    wants = await service.workers.run(look, body, tenant)
                 body.seek(0)
+                if wants.sandbox:
+                    tenant.check_gate()
+                if wants.events:
+                    channel.open()
                 await place.wait(tenant.place.config.limits.deadline_seconds)
-                if gated:
-                    tenant.check_gate()  # Again: it may have been long in the queue.
+                if wants.sandbox:
+                    await tenant.pass_gate(arrived + wants.seconds)
             yield tenant, body

@@ -20,15 +20,15 @@ from PIL import Image
 
 from s1vl_orchestrator.api import bodies
 from s1vl_orchestrator.app import create_app, create_management_app
+from s1vl_orchestrator.sandbox_pod import WatchTimes
 from s1vl_orchestrator.service import Service
 from s1vl_orchestrator.sources import FileSource
-from s1vl_orchestrator.tenants import WatchTimes
 from tests.component.orchestrator.documented import HOOKS
 from tests.component.orchestrator.fakes import FakeEngine, FakeSandbox, served, stop_all
 
 PLAIN: dict[str, Any] = {"verify": False}
 """For httpx's clients: each reads all certificates otherwise, which takes as long as a whole request."""
-TIMES = WatchTimes(canary=0.5, probe=0.1, retry_first=0.05, retry_most=0.2, orphans=0.2)
+TIMES = WatchTimes(canary=0.5, probe=0.1, retry_first=0.05, retry_most=0.2, orphans=0.2, urgent=0.05, outage=3)
 
 
 def png(colour: str = "red", size: tuple[int, int] = (64, 64)) -> bytes:
@@ -88,12 +88,16 @@ class World:
     sandboxes: dict[str, FakeSandbox]
     addresses: list[str] | OSError = field(default_factory=list)
     """What `engine.podsHost` resolves to."""
+    hosts: dict[str, list[str]] = field(default_factory=dict)
+    """What other names resolve to."""
     service: Service = field(default=None)  # type: ignore[assignment]
     url: str = ""
     management: str = ""
     http: httpx.AsyncClient = field(default=None)  # type: ignore[assignment]
 
-    async def resolve(self, _: str) -> list[str]:
+    async def resolve(self, host: str) -> list[str]:
+        if host in self.hosts:
+            return self.hosts[host]
         if isinstance(self.addresses, OSError):
             raise self.addresses
         return self.addresses
@@ -116,6 +120,12 @@ class World:
 
     def write_config(self) -> None:
         self.config_file.write_text(yaml.safe_dump(self.config))
+
+    def write_pods(self, **pods: Any) -> None:
+        """Write the file beside the configuration, whole at once."""
+        new = self.config_file.with_name("pods.new")
+        new.write_text(yaml.safe_dump({"version": 1, "sandboxes": {}, **pods}))
+        new.rename(self.config_file.with_name("pods.yaml"))
 
     async def ask(self, *parts: Any, paths: list[str] | None = None, key: str = "", **more: Any) -> httpx.Response:
         headers = {"X-API-Key": key} if key else {}

@@ -242,6 +242,7 @@ class FakeSandbox:
         self.grants: dict[str, dict[str, Any]] = {}
         self.fail_deletes = 0
         self.broken = False
+        self.draining = False
 
     def forget(self) -> None:
         """Lose all sessions without a word, as a pod that is replaced."""
@@ -285,6 +286,8 @@ class FakeSandbox:
         @app.post("/v1/jupyter/sessions/create")
         async def create(request: Request) -> JSONResponse:
             body = await request.json()
+            if self.draining:
+                return answer(None, 503, "draining: no new sessions")
             if len(self.sessions) >= self.max_sessions:
                 return answer(None, 400, "session limit reached")
             if problem := self._open(body):
@@ -308,6 +311,8 @@ class FakeSandbox:
             body = await request.json()
             self.codes.append(body["code"])
             if body["session_id"] not in self.sessions:
+                if self.draining:
+                    return answer(None, 503, "draining: no new sessions")
                 if problem := self._open(body):
                     return answer(None, 422, problem)
                 await self._start(body["session_id"])

@@ -209,9 +209,8 @@ async def test_other_jobs_leave_a_draining_pod_without_asking_it(world: World, p
 
 
 async def say_hung(world: World, *addresses: str) -> None:
-    world.config["engine"]["hungPods"] = list(addresses)
-    world.write_config()
-    await until(lambda: world.service.snapshot.config.engine.hung_pods == addresses)  # type: ignore[union-attr]
+    world.write_pods(engine={"hung": list(addresses)})
+    await until(lambda: world.service.snapshot.hung == addresses)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("mode", ["job", "plain"])

@@ -24,9 +24,9 @@ from s1vl_orchestrator import jobs
 from s1vl_orchestrator.app import create_app
 from s1vl_orchestrator.loop import Outcome, Task
 from s1vl_orchestrator.protocol.profile import Profile, load_profile
+from s1vl_orchestrator.sandbox_pod import WatchTimes
 from s1vl_orchestrator.service import Service
 from s1vl_orchestrator.sources import FileSource
-from s1vl_orchestrator.tenants import WatchTimes
 from tests.component.orchestrator.conftest import text, until
 from tests.component.orchestrator.fakes import served, stop_all
 from tests.component.orchestrator.test_stream import all_events, joined

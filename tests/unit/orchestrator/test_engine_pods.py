@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from s1vl_orchestrator.addresses import resolve_host
 from s1vl_orchestrator.config import Engine
-from s1vl_orchestrator.engine_pods import EnginePods, resolve_host
+from s1vl_orchestrator.engine_pods import EnginePods
 from s1vl_orchestrator.telemetry import Metrics
 
 
@@ -55,7 +56,7 @@ async def test_pods_have_the_port_of_the_url(url: str, pods: list[str]) -> None:
         return ["fd00::3", "10.0.0.3", "10.0.0.3"]
 
     engine = EnginePods(Metrics(), resolve)
-    engine.follow(Engine(url=url, pods_host="engine-pods", model="m", max_model_len=4096, images_per_prompt=1))
+    engine.follow(Engine(url=url, pods_host="engine-pods", model="m", max_model_len=4096, images_per_prompt=1), ())
     try:
         async with asyncio.timeout(30):
             while [pod["address"] for pod in engine.describe() if pod["listed"]] != pods:  # noqa: ASYNC110  (polled state)

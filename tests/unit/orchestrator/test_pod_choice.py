@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from s1vl_orchestrator.engine_choice import Standing, choose
+from s1vl_orchestrator.pod_choice import Standing, choose
 
 
 @pytest.mark.parametrize(

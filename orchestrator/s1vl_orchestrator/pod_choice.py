@@ -1,4 +1,4 @@
-"""Which engine pod takes a job. Pure.
+"""Which pod takes a job: of the engine, and of the tenant's sandbox. Pure.
 
 A pod's load is what this process has placed there: jobs stay where they are placed, so it is known at every moment.
 Instances need not know of each other as long as each spreads its own jobs and ties fall at random. Simulated with three
@@ -20,7 +20,7 @@ class Standing:
 
     Attributes:
         address: Host and port.
-        seats: Jobs and plain requests that are placed there.
+        seats: What is placed there: jobs and plain requests, or sessions.
         failures: How often it failed the request that a pod is chosen for.
         avoided: It failed others a short while ago.
     """
