@@ -101,10 +101,15 @@ class TenantLimits(Form):
 
 
 class TenantSandbox(Form):
-    """The tenant's own sandbox. No key means that it asks for none."""
+    """The tenant's own sandbox. No key means that it asks for none.
+
+    With a `lease` it sleeps when nobody has renewed that for `idle_timeout_seconds`.
+    """
 
     url: Url
     api_key_secret: SecretRef | None = None
+    lease: Name | Literal[""] = ""
+    idle_timeout_seconds: int = Field(default=0, ge=0)
 
 
 class Tenant(Form):

@@ -29,6 +29,14 @@ Listing = Sequence[ListedPod] | None
 class SandboxPods:
     """All pods of one tenant's sandbox. A job's session stays where it was opened, whatever is listed meanwhile.
 
+    Args:
+        tenant: Its name.
+        watching: What all tenants share.
+        resolve: Resolves the name behind which the pods are.
+        look: Has the list of pods read again now.
+        wake_until: Given since when there is no pod, until when one is waited for because the sandbox may have slept.
+        draw: Picks among equals.
+
     Attributes:
         waiting: Requests and jobs that wait for a pod.
     """
@@ -40,6 +48,7 @@ class SandboxPods:
         resolve: Resolve,
         *,
         look: Callable[[], None],
+        wake_until: Callable[[float], float],
         draw: Draw = random.choice,
     ) -> None:
         self.waiting = 0
@@ -47,6 +56,7 @@ class SandboxPods:
         self._watching = watching
         self._resolve = resolve
         self._look = look
+        self._wake_until = wake_until
         self._draw = draw
         self._owner = Owner(tenant, self._change, self._forget, lambda: self.waiting > 0)
         self._url = ""
@@ -166,7 +176,7 @@ class SandboxPods:
 
     def _give_up(self) -> float:
         began = time.monotonic() if self._away_since is None else self._away_since
-        return began + self._watching.times.outage
+        return max(began + self._watching.times.outage, self._wake_until(began))
 
     def _hurry(self) -> None:
         for pod in self._pods.values():

@@ -19,6 +19,7 @@ from s1vl_orchestrator.engine_pods import EnginePods
 from s1vl_orchestrator.errors import ApiError, ErrorCode
 from s1vl_orchestrator.images import Workers
 from s1vl_orchestrator.jobs import Place, Tools
+from s1vl_orchestrator.leases import Usage
 from s1vl_orchestrator.retention import Retention
 from s1vl_orchestrator.sandbox import sandbox_connections
 from s1vl_orchestrator.sandbox_pod import Target, Watching, WatchTimes
@@ -180,6 +181,9 @@ class Service:
             "tenants": [tenant.describe() for tenant in self.tenants.values()],
         }
 
+    def _sandboxes(self, tenant: str, usage: Usage) -> SandboxPods:
+        return SandboxPods(tenant, self._watching, self._resolve, look=self._look, wake_until=usage.wake_until)
+
     def _look(self) -> None:
         """Read again now, as somebody waits."""
         self._hurry.set()
@@ -233,20 +237,19 @@ class Service:
         current: dict[str, Tenant] = {}
         for item in config.tenants:
             old = self.tenants.get(item.name)
+            usage = old.usage if old else Usage(item.name, self._source.renew_lease, self.metrics)
             place = Place(
                 tenant=item.name,
                 config=config,
                 paths=config.paths(item),
                 engine=engine,
-                sandboxes=old.place.sandboxes
-                if old
-                else SandboxPods(item.name, self._watching, self._resolve, look=self._look),
+                sandboxes=old.place.sandboxes if old else self._sandboxes(item.name, usage),
                 names=EngineNames(snapshot.secret(config.cache_salt_secret) or self._own_salt, item.name),
             )
             key = snapshot.secret(item.sandbox.api_key_secret)
             target = Target(place.paths, key.decode() if key else None, config.sandbox.profile == "s1vl")
             place.sandboxes.follow(item.sandbox.url.rstrip("/"), target, snapshot.listing(item.name))
-            tenant = old or Tenant(item, place, self.metrics, self._watching.times.retry_most)
+            tenant = old or Tenant(item, place, usage, self.metrics, retry_after=self._watching.times.retry_most)
             has_key = bool(snapshot.secret(item.api_key_secret)) or config.anonymous_tenant == item.name
             tenant.update(item, place, has_key=has_key)
             current[item.name] = tenant

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import logging
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import httpx
 
@@ -53,6 +56,9 @@ class Source(Protocol):
     async def secret(self, ref: SecretRef) -> bytes | None:
         """A secret's value, None when it does not exist. Raises SourceError."""
 
+    async def renew_lease(self, name: str) -> None:
+        """Renew a Lease, in our name and as of now. Raises SourceError."""
+
     async def close(self) -> None:
         """Give up connections."""
 
@@ -83,6 +89,9 @@ class FileSource:
             return None
         except OSError as error:
             raise SourceError(f"cannot read the secret {ref.name}/{ref.key}: {error}") from error
+
+    async def renew_lease(self, name: str) -> None:
+        """Nobody is there who would have a sandbox sleep."""
 
     async def close(self) -> None:
         """Nothing to give up."""
@@ -117,24 +126,40 @@ class KubernetesSource:
         value = ((found or {}).get("data") or {}).get(ref.key)
         return base64.b64decode(value) if value else None
 
+    async def renew_lease(self, name: str) -> None:
+        """Patch the Lease."""
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        patch = {"spec": {"holderIdentity": socket.gethostname(), "renewTime": now}}
+        if await self._ask("PATCH", "/apis/coordination.k8s.io/v1", "leases", name, patch) is None:
+            raise SourceError(f"there is no leases/{name}")
+
     async def close(self) -> None:
         """Close connections to the API server."""
         await self._http.aclose()
 
     async def _get(self, resource: str, name: str) -> dict[str, dict[str, str]] | None:
-        url = f"/api/v1/namespaces/{self._namespace}/{resource}/{name}"
+        return await self._ask("GET", "/api/v1", resource, name)
+
+    async def _ask(
+        self, method: str, api: str, resource: str, name: str, patch: dict[str, Any] | None = None
+    ) -> dict[str, dict[str, str]] | None:
+        what = f"{method.lower()} {resource}/{name}"
+        url = f"{api}/namespaces/{self._namespace}/{resource}/{name}"
+        content = None if patch is None else json.dumps(patch)
+        headers = {"Content-Type": "application/merge-patch+json"} if patch else {}
         try:
             # The kubelet renews the token in place: read it every time.
             token = (await asyncio.to_thread(self._token.read_text)).strip()
-            answer = await self._http.get(url, headers={"Authorization": f"Bearer {token}"})
+            headers["Authorization"] = f"Bearer {token}"
+            answer = await self._http.request(method, url, content=content, headers=headers)
         except (OSError, httpx.HTTPError) as error:
-            raise SourceError(f"cannot get {resource}/{name}: {type(error).__name__}: {error}") from error
+            raise SourceError(f"cannot {what}: {type(error).__name__}: {error}") from error
         if answer.status_code == httpx.codes.NOT_FOUND:
             return None
         if answer.status_code == httpx.codes.FORBIDDEN:
-            raise ForbiddenError(f"not allowed to get {resource}/{name}")
+            raise ForbiddenError(f"not allowed to {what}")
         if answer.status_code != httpx.codes.OK:
-            raise SourceError(f"cannot get {resource}/{name}: the API server answered {answer.status_code}")
+            raise SourceError(f"cannot {what}: the API server answered {answer.status_code}")
         body: dict[str, dict[str, str]] = answer.json()
         return body
 

@@ -102,6 +102,9 @@ class Metrics:
             ["tenant"],
             registry=self.registry,
         )
+        self.lease_failures = Counter(
+            "s1vl_lease_failures", "Renewals of tenants' Leases that failed.", registry=self.registry
+        )
         self.config_errors = Counter("s1vl_config_errors", "Configurations refused.", registry=self.registry)
         tasks = Gauge(
             "s1vl_event_loop_tasks", "Tasks of the event loop; scraped from inside it.", registry=self.registry

@@ -9,6 +9,7 @@ from s1vl_orchestrator.canary import PathReason, PathStatus
 from s1vl_orchestrator.config import Tenant as TenantConfig
 from s1vl_orchestrator.errors import ApiError, ErrorCode
 from s1vl_orchestrator.jobs import Place
+from s1vl_orchestrator.leases import Usage
 from s1vl_orchestrator.telemetry import Metrics
 
 SERVED_AT_ONCE = 1
@@ -20,13 +21,17 @@ class Tenant:
 
     Attributes:
         place: Where its jobs run from now on.
+        usage: To be told who uses the sandbox.
         has_key: Somebody can be this tenant.
         serving: To be held while one of its pictures is read for a client.
     """
 
-    def __init__(self, config: TenantConfig, place: Place, metrics: Metrics, retry_after: float) -> None:
+    def __init__(
+        self, config: TenantConfig, place: Place, usage: Usage, metrics: Metrics, *, retry_after: float
+    ) -> None:
         self.name = config.name
         self.place = place
+        self.usage = usage
         self.has_key = False
         self.admission = Admission(config.limits)
         self.serving = asyncio.Semaphore(SERVED_AT_ONCE)
@@ -43,6 +48,8 @@ class Tenant:
     def update(self, config: TenantConfig, place: Place, *, has_key: bool) -> None:
         """Take a new configuration."""
         self.admission.update(config.limits)
+        sandbox = config.sandbox
+        self.usage.follow(sandbox.lease, sandbox.idle_timeout_seconds, place.config.limits.deadline_seconds)
         self.has_key = has_key
         self.place = place
 
@@ -111,4 +118,5 @@ class Tenant:
         """Stop watching and try a last time to delete sessions that are left."""
         for gauge in (self._metrics.jobs_running, self._metrics.jobs_queued):
             gauge.remove(self.name)
+        await self.usage.close()
         await self.place.sandboxes.close()

@@ -127,7 +127,8 @@ async def _think(
 
     job = to_job(chat)
     chat.messages.clear()
-    result = await run_job(job, tenant.place, service.tools, arrived, listen=tell, shown=channel.opened, held=held)
+    with tenant.usage.use():
+        result = await run_job(job, tenant.place, service.tools, arrived, listen=tell, shown=channel.opened, held=held)
     if result["stop_reason"] == StopReason.SANDBOX_UNAVAILABLE:
         tenant.recheck()
     channel.send("[DONE]")

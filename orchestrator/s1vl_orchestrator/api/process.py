@@ -121,7 +121,8 @@ async def process(
                 channel.send(event.data, event.name)
 
             place, shown = tenant.place, channel.opened
-            answer = await run_job(job, place, service.tools, arrived, listen=tell, shown=shown, held=held)
+            with tenant.usage.use():
+                answer = await run_job(job, place, service.tools, arrived, listen=tell, shown=shown, held=held)
             if answer["stop_reason"] == StopReason.SANDBOX_UNAVAILABLE:
                 tenant.recheck()
             return answer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import IO
 
@@ -70,11 +70,12 @@ async def place_for(
                 async with service.tools.preparing:
                     wants = await service.workers.run(look, body, tenant)
                 body.seek(0)
-                if wants.sandbox:
-                    tenant.check_gate()
-                if wants.events:
-                    channel.open()
-                await place.wait(tenant.place.config.limits.deadline_seconds)
-                if wants.sandbox:
-                    await tenant.pass_gate(arrived + wants.seconds)
+                with tenant.usage.use() if wants.sandbox else nullcontext():
+                    if wants.sandbox:
+                        tenant.check_gate()
+                    if wants.events:
+                        channel.open()
+                    await place.wait(tenant.place.config.limits.deadline_seconds)
+                    if wants.sandbox:
+                        await tenant.pass_gate(arrived + wants.seconds)
             yield tenant, body
