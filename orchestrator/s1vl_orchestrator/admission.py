@@ -15,6 +15,11 @@ from s1vl_orchestrator.config import TenantLimits
 from s1vl_orchestrator.errors import ApiError, ErrorCode
 
 
+def keys_of(secret: bytes | None) -> list[bytes]:
+    """The API keys of a Secret's value: one a line, so that a new one can be added before the old one goes."""
+    return [key for line in (secret or b"").splitlines() if (key := line.strip())]
+
+
 class KeyRing:
     """API keys, kept only as digests and compared in constant time."""
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 
+from s1vl_orchestrator.sandbox_keys import SandboxKeys
 from s1vl_orchestrator.telemetry import Metrics
 
 log = logging.getLogger(__name__)
@@ -100,17 +101,18 @@ class SandboxClient:
 
     Args:
         url: Where it is.
-        key: Its API key, None for a sandbox that asks for none.
+        keys: Its API keys.
         takes_grants: It is ours. What the stock AIO image does with a field that it does not know is not documented.
         http: Connections.
         metrics: Counts cells and sessions.
     """
 
     def __init__(
-        self, url: str, key: str | None, *, takes_grants: bool, http: aiohttp.ClientSession, metrics: Metrics
+        self, url: str, keys: SandboxKeys, *, takes_grants: bool, http: aiohttp.ClientSession, metrics: Metrics
     ) -> None:
         self.url = url
-        self._headers = {"Content-Type": "application/json", **({"X-AIO-API-Key": key} if key else {})}
+        self._keys = keys
+        self._key: str | None = None
         self._takes_grants = takes_grants
         self._http = http
         self.metrics = metrics
@@ -175,16 +177,17 @@ class SandboxClient:
         return {"cwd": grants.cwd, "readable": list(grants.readable)} if self._takes_grants else {}
 
     async def _send(
-        self, method: str, path: str, body: dict[str, Any] | None, *, wait: float, attempts: int
+        self, method: str, path: str, body: dict[str, Any] | None, key: str | None, *, wait: float, attempts: int
     ) -> tuple[int, str, bytes]:
         timeout = aiohttp.ClientTimeout(total=wait, sock_connect=CONNECT_SECONDS)
         url = f"{self.url}{path}"
         content = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json", **({"X-AIO-API-Key": key} if key else {})}
         while True:
             attempts -= 1
             try:
                 async with self._http.request(
-                    method, url, data=content, headers=self._headers, timeout=timeout, allow_redirects=False
+                    method, url, data=content, headers=headers, timeout=timeout, allow_redirects=False
                 ) as answer:
                     raw = bytearray()
                     # The code on the other side is hostile and decides how much there is.
@@ -211,7 +214,13 @@ class SandboxClient:
     ) -> dict[str, Any]:
         # Opening and closing the same session twice is harmless; running the same code twice is not.
         attempts = 1 if path.endswith("/execute") else 2
-        status, reason, raw = await self._send(method, path, body, wait=wait, attempts=attempts)
+        for key in self._keys.to_try(self._key):
+            status, reason, raw = await self._send(method, path, body, key, wait=wait, attempts=attempts)
+            if status != HTTPStatus.UNAUTHORIZED:
+                self._key = key
+                break
+        else:
+            self._keys.doubt()
         if absent_is_fine and status == HTTPStatus.NOT_FOUND:
             return {}
         try:

@@ -22,6 +22,7 @@ from s1vl_orchestrator.sandbox import (
     SandboxUnavailableError,
     SandboxUnreachableError,
 )
+from s1vl_orchestrator.sandbox_keys import SandboxKeys
 from s1vl_orchestrator.sandbox_sessions import Sweeper
 from s1vl_orchestrator.telemetry import Metrics, tenant_name
 
@@ -66,7 +67,7 @@ class Target:
     """What holds for all pods of a tenant's sandbox."""
 
     paths: TenantPaths
-    key: str | None
+    keys: SandboxKeys
     takes_grants: bool
 
 
@@ -92,7 +93,7 @@ class SandboxPod:
     Attributes:
         name: The pod's name, "" where it is not known.
         address: Host and port.
-        client: Speaks to it, with the key that holds now.
+        client: Speaks to it.
         sweeper: Deletes what is left there.
         listed: New sessions may be opened there.
         sessions: Sessions of jobs of this instance.
@@ -126,6 +127,8 @@ class SandboxPod:
 
     def follow(self, target: Target) -> None:
         """Take a new configuration; other paths have to be proven again."""
+        if target == self._target:
+            return
         moved = target.paths != self._target.paths
         self._target = target
         self.client = self._client()
@@ -185,7 +188,7 @@ class SandboxPod:
     def _client(self) -> SandboxClient:
         target, watching = self._target, self._watching
         return SandboxClient(
-            self.url, target.key, takes_grants=target.takes_grants, http=watching.http, metrics=watching.metrics
+            self.url, target.keys, takes_grants=target.takes_grants, http=watching.http, metrics=watching.metrics
         )
 
     async def _keep_watch(self) -> None:

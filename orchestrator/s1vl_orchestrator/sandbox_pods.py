@@ -14,9 +14,11 @@ from urllib.parse import urlsplit
 
 from s1vl_orchestrator.addresses import Resolve, at_address
 from s1vl_orchestrator.canary import PathStatus, combined
+from s1vl_orchestrator.paths import TenantPaths
 from s1vl_orchestrator.pod_choice import Draw, Standing, choose
 from s1vl_orchestrator.pods import ListedPod
 from s1vl_orchestrator.sandbox import SandboxUnavailableError
+from s1vl_orchestrator.sandbox_keys import SandboxKeys
 from s1vl_orchestrator.sandbox_pod import Owner, SandboxPod, Target, Watching
 from s1vl_orchestrator.telemetry import Metrics
 
@@ -31,6 +33,7 @@ class SandboxPods:
 
     Args:
         tenant: Its name.
+        keys: The sandbox's API keys.
         watching: What all tenants share.
         resolve: Resolves the name behind which the pods are.
         look: Has the list of pods read again now.
@@ -44,6 +47,7 @@ class SandboxPods:
     def __init__(
         self,
         tenant: str,
+        keys: SandboxKeys,
         watching: Watching,
         resolve: Resolve,
         *,
@@ -52,6 +56,7 @@ class SandboxPods:
         draw: Draw = random.choice,
     ) -> None:
         self.waiting = 0
+        self._keys = keys
         self._tenant = tenant
         self._watching = watching
         self._resolve = resolve
@@ -88,13 +93,24 @@ class SandboxPods:
         """What the last canaries of the listed pods said."""
         return combined(self._tenant, [pod.status for pod in self._pods.values() if pod.listed])
 
-    def follow(self, url: str, target: Target, listing: Listing) -> None:
-        """Take a new configuration: `url` is asked where no listed pod can be."""
+    def follow(self, url: str, paths: TenantPaths, key: str | None, listing: Listing, *, takes_grants: bool) -> None:
+        """Take a new configuration.
+
+        Args:
+            url: Is asked where no listed pod can be.
+            paths: The views of the tenant's folder.
+            key: The API key that holds now, None where there is none (any more).
+            listing: The pods there are.
+            takes_grants: As for `SandboxClient`.
+        """
         if url != self._url:
             self._found = []
-        self._url, self._target = url, target
+        self._url, self._target = url, Target(paths, self._keys, takes_grants)
+        news = self._keys.learn(key)
         for pod in self._pods.values():
-            pod.follow(target)
+            pod.follow(self._target)
+            if news:
+                pod.recheck()
         self.relist(listing)
 
     def relist(self, listing: Listing) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -12,8 +13,8 @@ from dataclasses import replace
 from typing import Any
 
 from s1vl_orchestrator.addresses import Resolve, resolve_host
-from s1vl_orchestrator.admission import KeyRing
-from s1vl_orchestrator.config import ConfigError
+from s1vl_orchestrator.admission import KeyRing, keys_of
+from s1vl_orchestrator.config import ConfigError, SecretRef
 from s1vl_orchestrator.engine import EngineClient
 from s1vl_orchestrator.engine_pods import EnginePods
 from s1vl_orchestrator.errors import ApiError, ErrorCode
@@ -22,7 +23,8 @@ from s1vl_orchestrator.jobs import Place, Tools
 from s1vl_orchestrator.leases import Usage
 from s1vl_orchestrator.retention import Retention
 from s1vl_orchestrator.sandbox import sandbox_connections
-from s1vl_orchestrator.sandbox_pod import Target, Watching, WatchTimes
+from s1vl_orchestrator.sandbox_keys import SandboxKeys
+from s1vl_orchestrator.sandbox_pod import Watching, WatchTimes
 from s1vl_orchestrator.sandbox_pods import SandboxPods
 from s1vl_orchestrator.sources import POLL_SECONDS, POLLS_PER_SECRET, Snapshot, Source, SourceError, read_snapshot
 from s1vl_orchestrator.telemetry import Metrics
@@ -34,6 +36,8 @@ log = logging.getLogger(__name__)
 JOBS_PREPARED_AT_ONCE = 3
 NO_KEY = "EMPTY"
 """What the model card and vLLM's users give to OpenAI's client, which insists on a key, when there is none."""
+DOUBT_SECONDS = 2.0
+"""Between two readings of a Secret whose key a sandbox refuses."""
 STOP_SECONDS = 5.0
 """How long a request that is ended may tidy up."""
 
@@ -74,6 +78,8 @@ class Service:
         self._poll_seconds = poll_seconds
         self._secrets_due = 0.0
         self._hurry = asyncio.Event()
+        self._doubtful: set[SecretRef] = set()
+        self._doubted: dict[str, float] = {}
         self._keys = KeyRing([])
         # Only until the Secret is there: other instances would not share it, which costs cache hits and nothing else.
         self._own_salt = secrets.token_bytes(32)
@@ -182,11 +188,19 @@ class Service:
         }
 
     def _sandboxes(self, tenant: str, usage: Usage) -> SandboxPods:
-        return SandboxPods(tenant, self._watching, self._resolve, look=self._look, wake_until=usage.wake_until)
+        keys = SandboxKeys(lambda: self._doubt_key(tenant))
+        return SandboxPods(
+            tenant, keys, self._watching, self._resolve, look=self._hurry.set, wake_until=usage.wake_until
+        )
 
-    def _look(self) -> None:
-        """Read again now, as somebody waits."""
-        self._hurry.set()
+    def _doubt_key(self, tenant: str) -> None:
+        """Have the Secret with the key of a tenant's sandbox read again, though not all the time."""
+        now = time.monotonic()
+        if self.snapshot and now >= self._doubted.get(tenant, -math.inf) + DOUBT_SECONDS:
+            self._doubted[tenant] = now
+            tenants = self.snapshot.config.tenants
+            self._doubtful |= {ref for t in tenants if t.name == tenant and (ref := t.sandbox.api_key_secret)}
+            self._hurry.set()
 
     async def _follow_config(self) -> None:
         while True:
@@ -203,8 +217,9 @@ class Service:
 
     async def _reload(self) -> None:
         all_secrets = time.monotonic() >= self._secrets_due
+        doubtful, self._doubtful = self._doubtful, set()
         try:
-            snapshot = await read_snapshot(self._source, self.snapshot, all_secrets=all_secrets)
+            snapshot = await read_snapshot(self._source, self.snapshot, all_secrets=all_secrets, doubtful=doubtful)
         except (SourceError, ConfigError) as error:
             problem = f"{'invalid configuration refused' if isinstance(error, ConfigError) else 'unreadable'}: {error}"
             if problem != self.config_problem:
@@ -232,7 +247,7 @@ class Service:
         self._engine_pods.follow(config.engine, snapshot.hung)
         engine = EngineClient(config.engine, self._engine_pods, self.metrics)
         self._keys = KeyRing(
-            (tenant.name, key) for tenant in config.tenants if (key := snapshot.secret(tenant.api_key_secret))
+            (tenant.name, key) for tenant in config.tenants for key in keys_of(snapshot.secret(tenant.api_key_secret))
         )
         current: dict[str, Tenant] = {}
         for item in config.tenants:
@@ -247,10 +262,15 @@ class Service:
                 names=EngineNames(snapshot.secret(config.cache_salt_secret) or self._own_salt, item.name),
             )
             key = snapshot.secret(item.sandbox.api_key_secret)
-            target = Target(place.paths, key.decode() if key else None, config.sandbox.profile == "s1vl")
-            place.sandboxes.follow(item.sandbox.url.rstrip("/"), target, snapshot.listing(item.name))
+            place.sandboxes.follow(
+                item.sandbox.url.rstrip("/"),
+                place.paths,
+                key.decode() if key else None,
+                snapshot.listing(item.name),
+                takes_grants=config.sandbox.profile == "s1vl",
+            )
             tenant = old or Tenant(item, place, usage, self.metrics, retry_after=self._watching.times.retry_most)
-            has_key = bool(snapshot.secret(item.api_key_secret)) or config.anonymous_tenant == item.name
+            has_key = bool(keys_of(snapshot.secret(item.api_key_secret))) or config.anonymous_tenant == item.name
             tenant.update(item, place, has_key=has_key)
             current[item.name] = tenant
         gone = [tenant for name, tenant in self.tenants.items() if name not in current]

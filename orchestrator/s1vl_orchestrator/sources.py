@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -198,13 +198,20 @@ class Snapshot:
         return None if self.pods is None else self.pods.sandboxes.get(tenant)
 
 
-async def read_snapshot(source: Source, last: Snapshot | None = None, *, all_secrets: bool = True) -> Snapshot:
+async def read_snapshot(
+    source: Source,
+    last: Snapshot | None = None,
+    *,
+    all_secrets: bool = True,
+    doubtful: Collection[SecretRef] = (),
+) -> Snapshot:
     """Read everything once.
 
     Args:
         source: Where from.
         last: What was read before; its secrets are kept unless `all_secrets`, only missing ones are asked for.
         all_secrets: Ask for every secret: they change seldom, and with many tenants they are many requests.
+        doubtful: Secrets to ask for in any case.
 
     Raises:
         SourceError: If something could not be read.
@@ -217,7 +224,7 @@ async def read_snapshot(source: Source, last: Snapshot | None = None, *, all_sec
     known = {} if last is None or all_secrets else last.secrets
     secrets: dict[SecretRef, bytes] = {}
     for ref in sorted(config.secret_refs(), key=lambda ref: (ref.name, ref.key)):
-        value = known.get(ref) or await source.secret(ref)
+        value = (None if ref in doubtful else known.get(ref)) or await source.secret(ref)
         if value:
             secrets[ref] = value
     return Snapshot(config, version, pods, secrets)
