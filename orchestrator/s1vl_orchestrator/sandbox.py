@@ -117,9 +117,13 @@ class SandboxClient:
         self._http = http
         self.metrics = metrics
 
-    async def boot_id(self) -> str:
-        """What changes when the sandbox is another process; "" where it does not say (the stock AIO image)."""
-        data = await self._call("GET", "/v1/sandbox", wait=5)
+    async def boot_id(self, connect: float = CONNECT_SECONDS) -> str:
+        """What changes when the sandbox is another process; "" where it does not say (the stock AIO image).
+
+        Args:
+            connect: Seconds that connecting may take. While a pod's network is being set up nobody answers at all.
+        """
+        data = await self._call("GET", "/v1/sandbox", wait=5, connect=connect)
         return str(data.get("boot_id", ""))
 
     async def create(self, session_id: str, grants: Grants) -> None:
@@ -177,9 +181,15 @@ class SandboxClient:
         return {"cwd": grants.cwd, "readable": list(grants.readable)} if self._takes_grants else {}
 
     async def _send(
-        self, method: str, path: str, body: dict[str, Any] | None, key: str | None, *, wait: float, attempts: int
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None,
+        key: str | None,
+        *,
+        limits: aiohttp.ClientTimeout,
+        attempts: int,
     ) -> tuple[int, str, bytes]:
-        timeout = aiohttp.ClientTimeout(total=wait, sock_connect=CONNECT_SECONDS)
         url = f"{self.url}{path}"
         content = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json", **({"X-AIO-API-Key": key} if key else {})}
@@ -187,7 +197,7 @@ class SandboxClient:
             attempts -= 1
             try:
                 async with self._http.request(
-                    method, url, data=content, headers=headers, timeout=timeout, allow_redirects=False
+                    method, url, data=content, headers=headers, timeout=limits, allow_redirects=False
                 ) as answer:
                     raw = bytearray()
                     # The code on the other side is hostile and decides how much there is.
@@ -210,12 +220,14 @@ class SandboxClient:
         body: dict[str, Any] | None = None,
         *,
         wait: float,
+        connect: float = CONNECT_SECONDS,
         absent_is_fine: bool = False,
     ) -> dict[str, Any]:
         # Opening and closing the same session twice is harmless; running the same code twice is not.
         attempts = 1 if path.endswith("/execute") else 2
+        limits = aiohttp.ClientTimeout(total=wait, sock_connect=connect)
         for key in self._keys.to_try(self._key):
-            status, reason, raw = await self._send(method, path, body, key, wait=wait, attempts=attempts)
+            status, reason, raw = await self._send(method, path, body, key, limits=limits, attempts=attempts)
             if status != HTTPStatus.UNAUTHORIZED:
                 self._key = key
                 break

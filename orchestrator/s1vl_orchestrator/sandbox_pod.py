@@ -16,6 +16,7 @@ from s1vl_orchestrator.canary import NOT_CHECKED, PathStatus, check_paths, unrea
 from s1vl_orchestrator.images import Workers
 from s1vl_orchestrator.paths import TenantPaths
 from s1vl_orchestrator.sandbox import (
+    CONNECT_SECONDS,
     SandboxBusyError,
     SandboxClient,
     SandboxDrainingError,
@@ -27,6 +28,9 @@ from s1vl_orchestrator.sandbox_sessions import Sweeper
 from s1vl_orchestrator.telemetry import Metrics, tenant_name
 
 log = logging.getLogger(__name__)
+
+HASTY_SECONDS = 1.0
+"""For connecting while requests wait. Linux itself asks again after a second only, then after two more."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +221,7 @@ class SandboxPod:
         target, client = self._target, self.client
         try:
             # Before the canary: a pod that is replaced after it must be seen as another one.
-            boot_id: str | None = await client.boot_id()
+            boot_id: str | None = await client.boot_id(HASTY_SECONDS if self._owner.urgent() else CONNECT_SECONDS)
         except SandboxUnreachableError as error:
             self.reachable = False
             self._set(unreachable(self._owner.tenant, client, error))
