@@ -42,13 +42,11 @@ class Engine(Form):
     """The model's server. `media_root` "" means that it sees no files and pictures travel as base64.
 
     `pods_host` is a DNS name with the address of every pod that takes requests (a headless Service's); their port is
-    that of `url`. "" means that `url` alone is known. `hung_pods` are addresses of those that were seen to compute
-    nothing: they get no requests.
+    that of `url`. "" means that `url` alone is known.
     """
 
     url: Url
     pods_host: str = ""
-    hung_pods: tuple[str, ...] = ()
     model: str = Field(min_length=1)
     max_model_len: int = Field(ge=2048)
     images_per_prompt: int = Field(ge=1)

@@ -191,7 +191,7 @@ class Snapshot:
     @property
     def hung(self) -> tuple[str, ...]:
         """Addresses of the engine's pods that hang."""
-        return self.config.engine.hung_pods if self.pods is None else self.pods.engine.hung
+        return self.pods.engine.hung if self.pods else ()
 
     def listing(self, tenant: str) -> tuple[ListedPod, ...] | None:
         """The pods of a tenant's sandbox; None where nobody lists them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -38,13 +37,12 @@ def manifests(deployment: S1VLDeployment, context: Context) -> list[Manifest]:
     ]
 
 
-def config(deployment: S1VLDeployment, protocol: str, hung: Sequence[str] = ()) -> dict[str, Any]:
+def config(deployment: S1VLDeployment, protocol: str) -> dict[str, Any]:
     """The orchestrator's configuration file, version 1.
 
     Args:
         deployment: the custom resource.
         protocol: by its name, or as a profile's text.
-        hung: addresses of engine pods that get no more requests.
     """
     spec, namespace = deployment.spec, deployment.namespace
     table = paths.table(deployment)
@@ -54,7 +52,6 @@ def config(deployment: S1VLDeployment, protocol: str, hung: Sequence[str] = ()) 
         "engine": {
             "url": f"http://{names.host(names.engine(deployment), namespace)}:{spec.engine.port}",
             "podsHost": names.host(names.engine_pods(deployment), namespace),
-            "hungPods": list(hung),
             "model": vllm.served_name(deployment),
             "maxModelLen": spec.engine.max_model_len,
             "imagesPerPrompt": spec.engine.images_per_prompt,
@@ -70,9 +67,9 @@ def config(deployment: S1VLDeployment, protocol: str, hung: Sequence[str] = ()) 
     }
 
 
-def config_text(deployment: S1VLDeployment, protocol: str, hung: Sequence[str] = ()) -> str:
+def config_text(deployment: S1VLDeployment, protocol: str) -> str:
     """The configuration as it stands in the ConfigMap; the same text for the same spec and protocol."""
-    wanted = config(deployment, protocol, hung)
+    wanted = config(deployment, protocol)
     return yaml.dump(wanted, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
 
 
@@ -167,7 +164,7 @@ def _object(deployment: S1VLDeployment, api_version: str, kind: str, **body: Any
 
 
 def _config_map(deployment: S1VLDeployment, context: Context) -> Manifest:
-    text = config_text(deployment, context.protocol, context.hung_engines)
+    text = config_text(deployment, context.protocol)
     return _object(deployment, "v1", "ConfigMap", data={CONFIG_KEY: text, PODS_KEY: pods_text(deployment, context)})
 
 

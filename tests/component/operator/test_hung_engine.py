@@ -10,8 +10,8 @@ KEY = ("n", "demo")
 
 
 def hung_pods(world: World) -> list[str]:
-    text = world.cluster.get("ConfigMap", "demo-orchestrator")["data"]["config.yaml"]
-    found: list[str] = yaml.safe_load(text)["engine"]["hungPods"]
+    text = world.cluster.get("ConfigMap", "demo-orchestrator")["data"]["pods.yaml"]
+    found: list[str] = yaml.safe_load(text)["engine"]["hung"]
     return found
 
 

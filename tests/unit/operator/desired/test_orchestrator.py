@@ -32,7 +32,6 @@ def test_config() -> None:
         "engine": {
             "url": "http://demo-engine.lab.svc:9200",
             "podsHost": "demo-engine-pods.lab.svc",
-            "hungPods": [],
             "model": "ScienceOne-AI/S1-VL-32B",
             "maxModelLen": 32768,
             "imagesPerPrompt": 15,
