@@ -107,7 +107,7 @@ class Scene:
         seconds = max(0.0, heard - at)
         self.measured(
             f"{trouble.told:18} {trouble.reason:21} {what:8} {seconds:5.1f} s  "
-            f"{entry['reason']}: {entry['message'][:200]}"
+            f"{entry['reason']}: {entry['message'][:120]}"
         )
         return entry
 
@@ -280,11 +280,12 @@ def test_troubles_of_pods_are_told_and_so_is_their_end(
     # Its last words are its log's.
     dies = {"name": "kernels", "command": ["/bin/sh", "-c", "echo no licence >&2; exit 3"]}
     absent = {"name": "absent", "secret": {"secretName": "absent"}}
+    wants_it = {"name": "kernels", "volumeMounts": [{"name": "absent", "mountPath": "/absent"}]}
     broken: dict[str, Object] = {
         "oom": {"resources": {"limits": {"memory": "24Mi"}}},
         "crash": {"podTemplate": {"spec": {"containers": [dies]}}},
         "pull": {"image": "registry.invalid/s1vl-sandbox:none"},
-        "mount": {"podTemplate": {"spec": {"volumes": [absent]}}},
+        "mount": {"podTemplate": {"spec": {"volumes": [absent], "containers": [wants_it]}}},
         "lost": {"podTemplate": {"spec": node.pod}},
     }
 
