@@ -68,12 +68,12 @@ class Space:
             "PATCH", self.path(kind, name, subresource) + "?fieldManager=kubectl-edit", patch, MERGE
         )
 
-    def apply_cr(self, *tenants: str, name: str = "demo", **spec: Any) -> Object:
+    def apply_cr(self, *tenants: str | Object, name: str = "demo", **spec: Any) -> Object:
         body = {
             "apiVersion": S1VL_DEPLOYMENT.api_version,
             "kind": S1VL_DEPLOYMENT.kind,
             "metadata": {"name": name, "namespace": self.namespace},
-            "spec": {"tenants": [{"name": tenant} for tenant in tenants], **spec},
+            "spec": {"tenants": [t if isinstance(t, dict) else {"name": t} for t in tenants], **spec},
         }
         return self.api.request(
             "PATCH", self.path("S1VLDeployment", name) + "?fieldManager=tests&force=true", body, APPLY
