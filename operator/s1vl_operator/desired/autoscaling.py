@@ -62,6 +62,8 @@ def _by_keda(deployment: S1VLDeployment, autoscaling: EngineAutoscalingSpec) -> 
                 "serverAddress": autoscaling.prometheus_address,
                 "query": f"sum({metric}{{{pods}}})",
                 "threshold": str(target),
+                # An engine that Prometheus does not see is not an idle one.
+                "ignoreNullValues": "false",
             },
         }
         for metric, target in _targets(autoscaling)

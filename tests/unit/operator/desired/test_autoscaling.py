@@ -43,11 +43,13 @@ def test_keda_asks_prometheus_for_the_deployments_own_pods() -> None:
             "serverAddress": "http://prometheus.monitoring:9090",
             "query": 'sum(vllm:num_requests_waiting{namespace="lab",pod=~"demo-engine-[0-9]+"})',
             "threshold": "5",
+            "ignoreNullValues": "false",
         },
         {
             "serverAddress": "http://prometheus.monitoring:9090",
             "query": 'sum(vllm:num_requests_running{namespace="lab",pod=~"demo-engine-[0-9]+"})',
             "threshold": "32",
+            "ignoreNullValues": "false",
         },
     ]
     assert {(trigger["type"], trigger["metricType"]) for trigger in spec["triggers"]} == {
