@@ -37,7 +37,7 @@ SANDBOX = f"app.kubernetes.io/component=sandbox,s1vl.io/tenant={TENANT}"
 def measure() -> Iterator[Figure]:
     """All figures of this part."""
     kube = prepare(os.environ.get("S1VL_CLUSTER", "local")).kube
-    add_resource(kube, GPU, 4)
+    add_resource(kube, GPU, 64)
     with _namespace(kube) as namespace:
         yield Figure("cluster.install", _install(kube, namespace), "s", 60)
         with kube.port_forward(f"svc/{NAME}-orchestrator", namespace, 10044) as url:
