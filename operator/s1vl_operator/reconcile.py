@@ -13,7 +13,7 @@ from typing import Any
 from s1vl_operator import events, sparing
 from s1vl_operator.api.reasons import Nature, Reason
 from s1vl_operator.api.v1alpha1 import InvalidSpec, S1VLDeployment, parse
-from s1vl_operator.cluster.apply import Applier, Failure, Obstacle, Result
+from s1vl_operator.cluster.apply import Applier
 from s1vl_operator.cluster.kinds import (
     AUTOSCALERS,
     CHILDREN,
@@ -25,6 +25,7 @@ from s1vl_operator.cluster.kinds import (
     Manifest,
     kind_of,
 )
+from s1vl_operator.cluster.outcome import Failure, Obstacle, Result
 from s1vl_operator.cluster.port import ApiError, Cluster
 from s1vl_operator.desired import (
     Context,

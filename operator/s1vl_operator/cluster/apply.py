@@ -9,12 +9,13 @@ import json
 import logging
 import secrets
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 
 from s1vl_operator.cluster.compare import closed, difference, grown, hash_of, with_hash
 from s1vl_operator.cluster.handover import left_replicas
 from s1vl_operator.cluster.kinds import CLAIM, SECRET, Kind, Manifest, kind_of
+from s1vl_operator.cluster.outcome import Failure, Obstacle, Result
+from s1vl_operator.cluster.ownership import foreign, owned
 from s1vl_operator.cluster.port import ApiError, Cluster
 from s1vl_operator.cluster.replacement import make_way, replaceable
 from s1vl_operator.desired import SecretTemplate
@@ -33,39 +34,6 @@ _RACES = frozenset({409, 429})
 
 Key = tuple[str, str, str]
 """(kind, namespace, name)."""
-
-
-class Obstacle(StrEnum):
-    """Why an object could not be brought to what is desired."""
-
-    REFUSED = "Refused"
-    IMMUTABLE = "Immutable"
-    TAKEN = "Taken"
-    GOING = "Going"
-
-
-@dataclass(frozen=True)
-class Failure:
-    """One object that could not be applied, with a message for people."""
-
-    kind: str
-    name: str
-    obstacle: Obstacle
-    message: str
-
-
-@dataclass
-class Result:
-    """What was done, as `Kind/name`, and what could not be done."""
-
-    created: list[str] = field(default_factory=list)
-    changed: list[str] = field(default_factory=list)
-    removed: list[str] = field(default_factory=list)
-    restarted: list[str] = field(default_factory=list)
-    replaced: list[str] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    objects: dict[tuple[str, str], Manifest] = field(default_factory=dict)
-    """What is in the cluster now, by (kind, name), of what is desired."""
 
 
 @dataclass(frozen=True)
@@ -252,40 +220,6 @@ class Applier:
             removed.append(f"{kind.kind}/{metadata['name']}")
         self.forget(namespace, [(one["kind"], one["metadata"]["name"]) for one in stale])
         return removed
-
-
-def controller(found: Manifest) -> dict[str, str]:
-    """The owner reference that controls an object; empty when nothing does."""
-    references: list[dict[str, str]] = found["metadata"].get("ownerReferences") or []
-    return next((reference for reference in references if reference.get("controller")), {})
-
-
-def owned(found: Manifest, owner: str) -> bool:
-    """Whether an object is controlled by the custom resource with that uid."""
-    return controller(found).get("uid") == owner
-
-
-def foreign(found: Manifest, manifest: Manifest, owner: str) -> Failure | None:
-    """Why an existing object must not be taken over; None when it may be."""
-    metadata, wanted = found["metadata"], manifest["metadata"]
-    kind, name = manifest["kind"], wanted["name"]
-    if metadata.get("deletionTimestamp"):
-        return Failure(kind, name, Obstacle.GOING, "it is being deleted; waiting for it to be gone")
-    holder = controller(found)
-    if holder.get("uid") == owner and "ownerReferences" in wanted:
-        return None
-    ours = [metadata.get("labels", {}).get(k) == v for k, v in wanted["labels"].items()]
-    if all(ours) and (not holder or "ownerReferences" not in wanted):
-        return None
-    if all(ours):
-        return Failure(
-            kind,
-            name,
-            Obstacle.GOING,
-            "it belonged to an S1VLDeployment of this name that was deleted; waiting for it to be gone",
-        )
-    whose = f"{holder['kind']} {holder['name']}" if holder else "nothing that the operator made"
-    return Failure(kind, name, Obstacle.TAKEN, f"it exists already and belongs to {whose}")
 
 
 def filled(template: SecretTemplate, token: Callable[[], str] = lambda: secrets.token_urlsafe(32)) -> Manifest:
