@@ -142,8 +142,8 @@ class TenantSpec(Model):
     """The tenant's folder on the image volume, relative to its root. Absent: the tenant's name. Empty: the root, for a
     single tenant only."""
     api_key_secret_ref: SecretKeyRef | None = None
-    """Secret with the tenant's API key. Absent: the operator creates `<deployment>-tenant-<name>` once and never
-    changes it."""
+    """Secret with the tenant's API key, or with several of them, one a line. Absent: the operator creates
+    `<deployment>-tenant-<name>` once and never changes it."""
     sandbox: TenantSandboxSpec = Field(default_factory=TenantSandboxSpec)
     """What is different in this tenant's sandbox."""
     limits: LimitsSpec = Field(default_factory=LimitsSpec)

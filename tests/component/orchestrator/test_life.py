@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import logging
-import os
-import signal
-import sys
 from importlib import resources
 from pathlib import Path
 
@@ -217,52 +213,6 @@ async def test_draining_finishes_what_runs(world: World) -> None:
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "shutting_down")
     await drained
     assert (await running)["answer"] == "finished"
-
-
-async def test_sigterm_finishes_the_running_job(world: World, tmp_path: Path) -> None:
-    """The real process, both ports, and a signal in the middle of a cell."""
-    log = (tmp_path / "log").open("w+b")
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "s1vl_orchestrator", "--config", world.config_file, "--secrets-dir", tmp_path / "secrets",
-        "--host", "127.0.0.1", "--port", "0", "--management-port", "0",
-        stderr=log,
-    )  # fmt: skip
-    try:
-
-        def port() -> str:
-            found = [line for line in (tmp_path / "log").read_text().splitlines() if "Uvicorn running on" in line]
-            return found[0].split("http://")[1].split(" ")[0] if len(found) > 1 else ""
-
-        address = await until(port, "both ports")
-        async with httpx.AsyncClient(base_url=f"http://{address}", timeout=60) as http:
-
-            async def served_already() -> bool:
-                return (await http.get("/readyz")).status_code == 200 and (
-                    await http.post("/process", json={"messages": [text(), image(png())]})
-                ).status_code == 200
-
-            for _ in range(100):
-                if await served_already():
-                    break
-                await asyncio.sleep(0.1)
-            else:
-                raise AssertionError((tmp_path / "log").read_text())
-            body = {"messages": [text(), image(png())]}
-            slow = "import time\nopen(output_dir + '/started', 'w').close()\ntime.sleep(2)\nprint(1)"
-            world.engine.script = [code(slow), final("finished")]
-            job = asyncio.create_task(http.post("/process", json=body))
-            await until(lambda: list(world.folder().glob(".s1vl/jobs/*/output/started")), "the cell to run")
-            process.send_signal(signal.SIGTERM)
-            assert (await job).json()["answer"] == "finished"
-        assert await asyncio.wait_for(process.wait(), 30) == 0
-    finally:
-        if process.returncode is None:
-            os.kill(process.pid, signal.SIGKILL)
-            await process.wait()
-        log.close()
-    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
-    assert any(line["message"].startswith("job done") and line["job_id"] and line["request_id"] for line in lines)
-    await until(lambda: not job_sessions(world), "the sessions to go")
 
 
 async def test_metrics_and_request_ids(world: World) -> None:
