@@ -176,7 +176,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
                 "mediaRoot": str(root),
             },
             "images": {"root": str(root), "clientPath": "/data/images", "sandboxPath": "/mnt/data/images"},
-            "sandbox": {"executionTimeoutSeconds": 10},
+            "sandbox": {"executionTimeoutSeconds": 60},
             "limits": {"maxTurns": 8, "deadlineSeconds": 120},
             "protocol": "s1vl",
             "anonymousTenant": "chem",
