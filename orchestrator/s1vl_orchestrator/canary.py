@@ -61,9 +61,9 @@ class PathStatus:
 NOT_CHECKED = PathStatus(None, PathReason.NOT_CHECKED, "The paths have not been checked yet.", None)
 
 
-def unreachable(tenant: str, sandbox: SandboxClient, error: SandboxUnavailableError) -> PathStatus:
+def unreachable(tenant: str, sandbox: SandboxClient, why: SandboxUnavailableError | str) -> PathStatus:
     """The status of a sandbox that cannot be asked."""
-    message = f"Tenant {tenant}: the sandbox at {sandbox.url} does not answer: {error}."
+    message = f"Tenant {tenant}: the sandbox at {sandbox.url} does not answer: {why}."
     return PathStatus(None, PathReason.UNREACHABLE, message, datetime.now(UTC))
 
 
@@ -99,6 +99,8 @@ async def check_paths(
     try:
         await workers.run(_write, paths, folder, nonce)
         cell = await _ask_kernel(sandbox, sweeper, paths.to_sandbox(folder))
+        if cell.state_lost:
+            return unreachable(tenant, sandbox, "the kernel was lost")
         problem = f"the kernel said {_said(cell)}" if cell.status != "ok" else ""
         digest = await _read_digest(workers, paths, folder / DIGEST) if not problem else None
     except (SandboxBusyError, SandboxDrainingError):

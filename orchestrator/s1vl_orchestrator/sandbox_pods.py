@@ -140,15 +140,24 @@ class SandboxPods:
         status = self.status
         return status if status.consistent is False or time.monotonic() >= self._give_up() else None
 
-    async def wait(self, until: float) -> None:
-        """Wait until a pod takes sessions, until none is to be waited for, or until `time.monotonic()` is `until`."""
-        if self.ready or self.hopeless():
+    async def wait(self, until: float, *, begun: bool = False) -> None:
+        """Wait until a pod takes sessions, until none is to be waited for, or until `time.monotonic()` is `until`.
+
+        Args:
+            until: As above.
+            begun: A job waits. Pods that see other files end its wait only after a while: much is lost with it.
+        """
+
+        def in_vain() -> bool:
+            return time.monotonic() >= self._give_up() if begun else self.hopeless() is not None
+
+        if self.ready or in_vain():
             return
         self.waiting += 1
         try:
             if self.waiting == 1:
                 self._hurry()
-            while not self.ready and not self.hopeless() and (now := time.monotonic()) < until:
+            while not self.ready and not in_vain() and (now := time.monotonic()) < until:
                 changed = self._changed
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(min(until, self._give_up()) - now):
@@ -162,7 +171,7 @@ class SandboxPods:
         Raises:
             SandboxUnavailableError: If there is none, and none is to be waited for.
         """
-        await self.wait(math.inf)
+        await self.wait(math.inf, begun=True)
         pods = {pod.address: pod for pod in self._pods.values() if pod.open}
         if not pods:
             raise SandboxUnavailableError(self.status.message)

@@ -170,3 +170,22 @@ async def test_a_job_that_waited_in_vain_is_answered_all_the_same(world: World, 
     boxes.list()
     result = await job
     assert (result["stop_reason"], result["answer"]) == ("sandbox_unavailable", "blind")
+
+
+async def test_a_job_outlives_a_canary_that_fails(world: World, boxes: Boxes, tmp_path: Path) -> None:
+    """It has begun already, so that it waits for another canary where new requests are refused."""
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / ".s1vl/canary").mkdir(parents=True)
+    await boxes.start(FIRST)
+    boxes.list(FIRST)
+    await boxes.ready(FIRST)
+    job = await boxes.job("print(image_path)")
+    box = boxes.boxes[FIRST]
+    good, box.mount = box.mount, elsewhere
+    await until(lambda: boxes.reason(FIRST) == "CanaryMismatch", "a mismatch")
+    box.forget()
+    await until(lambda: held(world) == 1, "the job to wait")
+    refused = await post(world, "/process")
+    assert refused.json()["error"]["code"] == "paths_inconsistent"
+    box.mount = good
+    assert (await job)["stop_reason"] == "answer"
