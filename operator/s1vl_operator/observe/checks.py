@@ -108,7 +108,15 @@ def kstatus(progressing: Verdict) -> dict[ConditionType, Verdict]:
     return {}
 
 
-_ON_ITS_WAY = frozenset({Reason.ROLLOUT_IN_PROGRESS, Reason.ROLLOUT_BLOCKED, Reason.APPLY_FAILED, Reason.RECONCILING})
+_ON_ITS_WAY = frozenset(
+    {
+        Reason.ROLLOUT_IN_PROGRESS,
+        Reason.ROLLOUT_BLOCKED,
+        Reason.APPLY_FAILED,
+        Reason.RECONCILING,
+        Reason.AUTOSCALER_MISSING,
+    }
+)
 
 PARTS = (
     ConditionType.ENGINE_READY,

@@ -50,6 +50,7 @@ CASES = {
         "InProgress",
         "False",
     ),
+    "KEDA may still be installed": (healthy(autoscaler="no keda.sh/v1alpha1"), "InProgress", "True"),
     "a name is taken": (healthy(hindrance=Hindrance(Reason.NAME_TAKEN, "Service x: taken")), "Failed", "False"),
     "a field cannot be changed": (
         healthy(hindrance=Hindrance(Reason.IMMUTABLE_FIELD, "Service x: no")),
