@@ -99,8 +99,8 @@ async def check_paths(
     try:
         await workers.run(_write, paths, folder, nonce)
         cell = await _ask_kernel(sandbox, sweeper, paths.to_sandbox(folder))
-        if cell.state_lost:
-            return unreachable(tenant, sandbox, "the kernel was lost")
+        if cell.state_lost or cell.status == "timeout":
+            return unreachable(tenant, sandbox, f"the kernel said {_said(cell)}")
         problem = f"the kernel said {_said(cell)}" if cell.status != "ok" else ""
         digest = await _read_digest(workers, paths, folder / DIGEST) if not problem else None
     except (SandboxBusyError, SandboxDrainingError):

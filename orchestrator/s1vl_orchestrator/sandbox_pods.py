@@ -69,6 +69,7 @@ class SandboxPods:
         self._listing: Listing = None
         self._found: list[str] = []
         self._pods: dict[str, SandboxPod] = {}
+        self._closed = False
         self._changed = asyncio.Event()
         self._away_since: float | None = time.monotonic()
         self._seek = asyncio.Event()
@@ -191,7 +192,9 @@ class SandboxPods:
         return [pod.describe() for pod in self._pods.values()]
 
     async def close(self) -> None:
-        """Stop watching and try a last time to delete sessions that are left."""
+        """Stop watching and try a last time to delete sessions that are left; nobody waits any more."""
+        self._closed = True
+        self._change()
         if self._seeking:
             self._seeking.cancel()
             await asyncio.wait([self._seeking])
@@ -200,6 +203,8 @@ class SandboxPods:
             gauge.remove(self._tenant)
 
     def _give_up(self) -> float:
+        if self._closed:
+            return -math.inf
         began = time.monotonic() if self._away_since is None else self._away_since
         return max(began + self._watching.times.outage, self._wake_until(began))
 
@@ -215,7 +220,8 @@ class SandboxPods:
             self._away_since = None
         elif self._away_since is None:
             self._away_since = time.monotonic()
-        self.metrics.paths_consistent.labels(self._tenant).set(1 if self.status.consistent else 0)
+        if not self._closed:
+            self.metrics.paths_consistent.labels(self._tenant).set(1 if self.status.consistent else 0)
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -240,7 +246,10 @@ class SandboxPods:
         del self._pods[pod.url]
 
     async def _keep_seeking(self) -> None:
-        """Look behind the Service's name while no listed pod can be connected to: who lists them may be away."""
+        """Look behind the Service's name while no listed pod can be connected to: who lists them may be away.
+
+        Where none is listed the sandbox sleeps, most likely, and nobody is asked until somebody waits.
+        """
         times = self._watching.times
         while True:
             self._seek.clear()
@@ -249,14 +258,15 @@ class SandboxPods:
             except Exception:  # One bad round must not end all following ones.
                 log.exception("looking for the sandbox's pods failed")
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(times.urgent if self.waiting else times.retry_most):
+                async with asyncio.timeout(times.retry_first if self.waiting else times.retry_most):
                     await self._seek.wait()
 
     async def _find(self) -> None:
         url, listing = self._url, self._listing
         listed = {at_address(url, item.address) for item in listing or ()}
         found: list[str] = []
-        if listing is not None and not any(pod.reachable for at, pod in self._pods.items() if at in listed):
+        lost = not any(pod.reachable for at, pod in self._pods.items() if at in listed)
+        if lost and (listing or (listing is not None and (self.waiting or self._found))):
             try:
                 found = sorted({at_address(url, at) for at in await self._resolve(urlsplit(url).hostname or "")})
             except OSError as error:

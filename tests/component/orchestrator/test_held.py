@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from s1vl_orchestrator.api import streams
-from tests.component.orchestrator.boxes import FIRST, SECOND, Boxes, sandbox_of_chem, waits
+from tests.component.orchestrator.boxes import FIRST, HOST, SECOND, Boxes, sandbox_of_chem, waits
 from tests.component.orchestrator.conftest import World, code, final, image, png, results, text, until
 from tests.component.orchestrator.test_hangups import noise, request
 
@@ -189,3 +189,33 @@ async def test_a_job_outlives_a_canary_that_fails(world: World, boxes: Boxes, tm
     assert refused.json()["error"]["code"] == "paths_inconsistent"
     box.mount = good
     assert (await job)["stop_reason"] == "answer"
+
+
+async def test_nobody_waits_for_a_tenant_that_is_gone(world: World, boxes: Boxes) -> None:
+    waiting = post(world, "/process")
+    await until(lambda: held(world) == 1, "the request to be held")
+    world.config["tenants"].pop(0)
+    world.config["anonymousTenant"] = ""
+    world.write_config()
+    assert (await waiting).json()["error"]["code"] == "sandbox_starting"
+    value = world.service.metrics.registry.get_sample_value
+    gauges = ("s1vl_paths_consistent", "s1vl_requests_held", "s1vl_sandbox_pods")
+    await until(lambda: {value(name, {"tenant": "chem"}) for name in gauges} == {None}, "its series to go")
+
+
+async def test_where_no_pod_is_listed_the_name_is_asked_while_somebody_waits(world: World, boxes: Boxes) -> None:
+    """The operator went away before it listed the pod that it had woken."""
+    await boxes.start(FIRST)
+    asked = []
+    resolve = world.resolve
+
+    async def counting(host: str) -> list[str]:
+        asked.append(host)
+        return await resolve(host)
+
+    world.service.tenants["chem"].place.sandboxes._resolve = counting
+    waiting = post(world, "/process")
+    await until(lambda: asked, "the name to be asked for")
+    world.hosts[HOST] = [FIRST]
+    assert (await waiting).status_code == 200
+    assert boxes.all()[FIRST]["listed"]
