@@ -141,10 +141,11 @@ class SandboxPod:
         self.recheck()
 
     def list_as(self, name: str) -> None:
-        """It takes sessions, under this name."""
-        if name != self.name:
+        """It takes sessions, under this name ("" where that is not known)."""
+        before, self.name = self.name, name or self.name
+        if before not in ("", self.name):
             # The address has been given to another pod.
-            self.name, self._draining = name, None
+            self._draining = None
             self._set(NOT_CHECKED)
         if not self.listed or self.status is NOT_CHECKED:
             self.listed = True

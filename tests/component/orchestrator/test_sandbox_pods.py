@@ -165,7 +165,11 @@ async def test_pods_that_nobody_lists_are_found_by_name(world: World, boxes: Box
     await boxes.ready(FIRST)
     world.engine.script = [code("print(1)"), final("red")]
     assert (await world.answer(text(), image(png())))["stop_reason"] == "answer"
-    # It is back.
+    # It is back. What it lists is proven already.
+    [found] = [pod for pod in world.service.tenants["chem"].place.sandboxes._pods.values() if pod.open]
+    boxes.list(FIRST)
+    await until(lambda: found.name, "the pod to have a name")
+    assert found.open
     await boxes.start(THIRD)
     boxes.list(THIRD)
     await until(lambda: set(boxes.all()) == {THIRD}, "what is listed to count alone")
