@@ -44,7 +44,6 @@ def _write(folder: Path, pages: dict[str, str]) -> None:
 def _run() -> int:
     # Only now: printing the CRD needs neither kopf nor a client.
     from s1vl_operator import process  # noqa: PLC0415
-    from s1vl_operator.leader import LeadershipLost  # noqa: PLC0415
     from s1vl_operator.settings import Settings  # noqa: PLC0415
     from s1vl_operator.telemetry import configure_logging  # noqa: PLC0415
 
@@ -52,9 +51,6 @@ def _run() -> int:
     configure_logging(settings.log_format)
     try:
         process.run(settings)
-    except LeadershipLost as lost:
-        logger.error("Stopping: %s", lost)  # noqa: TRY400 (it is no failure of the program)
-        return 1
     except Exception:
         logger.exception("Stopping")
         return 1

@@ -60,9 +60,11 @@ def settings() -> kopf.OperatorSettings:
     # Otherwise it watches all namespaces and all CRDs of the cluster.
     made.scanning.disabled = True
     made.networking.request_timeout = 60
-    # Refusals and failures for longer than this end the process: a restart is seen, a watch that stands still is not.
+    # Refusals for longer than this end the process: a restart is seen, a watch that stands still is not.
     made.networking.error_backoffs = (1, 1, 2, 3, 5, 8)
     made.queueing.idle_timeout = 1.0
+    # Otherwise it kills the process a while after a watch that failed: here it is only started anew.
+    made.process.ultimate_exiting_timeout = None
     for kind in (*CHILDREN, POD):
         # A person's own ConfigMap (`protocolRef`) is no object of ours; it says by this label whose changes it means.
         selector = DEPLOYMENT_LABEL if kind == CONFIG_MAP else CHILD_SELECTOR

@@ -11,14 +11,33 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
+import aiohttp
 import kopf
+from kopf._cogs.clients.errors import APINotFoundError, APIServerError, APITooManyRequestsError
+from kopf._cogs.clients.watching import WatchingError
 
 from s1vl_operator import handlers
 
 logger = logging.getLogger(__name__)
 
-STOP_SECONDS = 5.0
-"""Then the thread is left to itself; it ends with the process."""
+STOP_SECONDS = 10.0
+
+_PASSING = (
+    aiohttp.ClientError,
+    OSError,
+    APIServerError,
+    APITooManyRequestsError,
+    # The CRD can be installed anew, and an API server that starts serves it late.
+    APINotFoundError,
+    # Likewise it may not know tokens yet; and that of a pod is replaced while it runs.
+    kopf.LoginError,
+    WatchingError,
+)
+"""What ends a watch and passes. A refusal for want of rights does not: kopf has waited for it."""
+
+
+class Interrupted(Exception):  # noqa: N818 (an event more than an error)
+    """The watching ended for a reason that passes; it can be started anew."""
 
 
 class Informer:
@@ -37,8 +56,7 @@ class Informer:
         self._thread: threading.Thread | None = None
         self.ended = asyncio.Event()
         """Set when the watching ended, wanted or not."""
-        self.error: BaseException | None = None
-        """Why it ended by itself."""
+        self._error: BaseException | None = None
 
     @property
     def ready(self) -> bool:
@@ -64,7 +82,7 @@ class Informer:
             try:
                 asyncio.run(self._watch(enqueue, ended))
             except BaseException as error:  # whatever it is, the main thread must hear of it
-                self.error = self.error or error
+                self._error = self._error or error
             finally:
                 ended()
 
@@ -72,10 +90,25 @@ class Informer:
         self._thread.start()
 
     async def stop(self) -> None:
-        """Stop watching, and wait a little until it has stopped."""
+        """Stop watching, and wait until it has stopped.
+
+        Raises:
+            RuntimeError: it does not; only the end of the process ends it.
+        """
         self._stop.set()
-        if self._thread is not None:
-            await asyncio.to_thread(self._thread.join, STOP_SECONDS)
+        if self._thread is None:
+            return
+        await asyncio.to_thread(self._thread.join, STOP_SECONDS)
+        if self._thread.is_alive():
+            raise RuntimeError(f"the watching did not stop within {STOP_SECONDS:.0f} s")
+
+    def failure(self) -> Exception:
+        """Why the watching ended by itself: Interrupted, or what must not be passed over."""
+        if isinstance(self._error, _PASSING):
+            return Interrupted(f"the watching ended: {self._error!r}")
+        failure = RuntimeError("the watching ended")
+        failure.__cause__ = self._error
+        return failure
 
     async def _watch(self, enqueue: handlers.Enqueue, ended: Callable[[], None]) -> None:
         # kopf warns that it cannot handle signals in a thread; that is the point.
@@ -92,7 +125,7 @@ class Informer:
         # The first that ends takes the others with it, but kopf can hang on that way: tell of it before.
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         errors = [task.exception() for task in done if not task.cancelled()]
-        self.error = next((error for error in errors if error), None)
+        self._error = next((error for error in errors if error), None)
         ended()
         await kopf.run_tasks(tasks)
 

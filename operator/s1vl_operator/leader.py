@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,12 +24,22 @@ class LeadershipLost(Exception):  # noqa: N818 (an event more than an error)
 class Timing:
     """Seconds. A Lease that was not renewed for `duration` is free; its holder gives up after `deadline` in vain.
 
-    `deadline` is shorter than `duration`, so that the old leader has stopped before a new one starts.
+    `deadline` is shorter than `duration`, so that the old leader has stopped before a new one starts. A leader that
+    dies is followed after `duration` less `renew` at the soonest, and `duration` and two `retry` at the latest.
+
+    Attributes:
+        renew: between two renewals.
+        retry: between two looks of a candidate, and until the next attempt at a renewal that failed.
     """
 
-    duration: float = 15.0
-    deadline: float = 10.0
-    retry: float = 2.0
+    duration: float = 10.0
+    deadline: float = 7.0
+    renew: float = 2.0
+    retry: float = 1.0
+
+
+RELEASE_SECONDS = 4.0
+"""That a leader that leaves takes at most to say so; its Lease runs out anyway."""
 
 
 class LeaderElector:
@@ -64,25 +75,34 @@ class LeaderElector:
         self._sleep = sleep
         self._seen: tuple[str, float] = ("", 0.0)
         """The Lease's version, and when it was first seen: other machines' clocks are not to be trusted."""
-        self._renewed = 0.0
+        self._until = -math.inf
+        self._looked = -math.inf
+        self._error = "the API server has not been asked yet"
+
+    def leads(self) -> bool:
+        """Whether it is certain that nobody else leads. By the clock, so it is right in a process that stood still."""
+        return self._monotonic() < self._until
+
+    def problem(self) -> str:
+        """Why it is not known who leads; "" when it is."""
+        if self._monotonic() - self._looked < self._timing.duration:
+            return ""
+        return f"the lease {self._namespace}/{self._name} cannot be read: {self._error}"
 
     async def acquire(self) -> None:
         """Return when this candidate leads."""
         told = ""
         while True:
             began = self._monotonic()
-            try:
-                holder = await self._try()
-            except (ApiError, Unreachable) as error:
-                logger.warning("Cannot get the lease %s/%s: %s", self._namespace, self._name, error)
-            else:
-                if holder == self._identity:
-                    self._renewed = began
-                    logger.info("Leading as %s", self._identity)
-                    return
-                if holder != told:
-                    logger.info("Standing by, %s leads", holder)
-                    told = holder
+            holder, error = await self._look(self._timing.deadline)
+            if holder == self._identity:
+                self._until = began + self._timing.deadline
+                logger.info("Leading as %s", self._identity)
+                return
+            state = f"Cannot get the lease: {error}" if error else f"Standing by, {holder} leads"
+            if state != told:
+                logger.log(logging.WARNING if error else logging.INFO, "%s", state)
+                told = state
             await self._sleep(self._timing.retry)
 
     async def hold(self) -> None:
@@ -91,31 +111,47 @@ class LeaderElector:
         Raises:
             LeadershipLost: it is no longer certain that nobody else leads; stop at once.
         """
+        wait = self._timing.renew
         while True:
-            await self._sleep(self._timing.retry)
+            await self._sleep(max(0.0, min(wait, self._until - self._monotonic())))
             began = self._monotonic()
-            left = self._renewed + self._timing.deadline - began
-            if left <= 0:
-                raise LeadershipLost(f"the lease was not renewed for {self._timing.deadline:.0f} s")
-            try:
-                async with asyncio.timeout(left):
-                    holder = await self._try()
-            except (ApiError, Unreachable, TimeoutError) as error:
-                logger.warning("Cannot renew the lease %s/%s: %s", self._namespace, self._name, error or "no answer")
+            if not self.leads():
+                raise LeadershipLost(f"the lease was not renewed for {self._timing.deadline:.0f} s: {self._error}")
+            holder, error = await self._look(self._until - began)
+            if error:
+                logger.warning("Cannot renew the lease: %s", error)
+                wait = self._timing.retry
                 continue
             if holder != self._identity:
-                raise LeadershipLost(f"{holder or 'nobody'} holds the lease now")
-            self._renewed = began
+                self._until = -math.inf
+                raise LeadershipLost(f"{holder} holds the lease now")
+            self._until = began + self._timing.deadline
+            wait = self._timing.renew
 
     async def release(self) -> None:
         """Let another candidate lead at once, if this one does."""
+        if not self.leads():
+            return
+        self._until = -math.inf
         try:
-            lease = await self._cluster.read(LEASE, self._namespace, self._name)
-            if lease is not None and lease["spec"].get("holderIdentity") == self._identity:
-                spec = {**lease["spec"], "holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
-                await self._cluster.replace({**lease, "spec": spec})
-        except (ApiError, Unreachable) as error:
-            logger.warning("Cannot release the lease: %s; it will run out", error)
+            async with asyncio.timeout(RELEASE_SECONDS):
+                lease = await self._cluster.read(LEASE, self._namespace, self._name)
+                if lease is not None and lease["spec"].get("holderIdentity") == self._identity:
+                    spec = {**lease["spec"], "holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
+                    await self._cluster.replace({**lease, "spec": spec})
+        except (ApiError, Unreachable, TimeoutError) as error:
+            logger.warning("Cannot release the lease: %s; it will run out", error or "no answer")
+
+    async def _look(self, patience: float) -> tuple[str, str]:
+        """Who holds the Lease, this candidate if it could have it; or why that is not known."""
+        try:
+            async with asyncio.timeout(patience):
+                holder = await self._try()
+        except (ApiError, Unreachable, TimeoutError) as error:
+            self._error = str(error) or f"no answer within {patience:.0f} s"
+            return "", self._error
+        self._looked = self._monotonic()
+        return holder, ""
 
     async def _try(self) -> str:
         """Take or renew the Lease if that is allowed; returns who holds it."""
@@ -137,13 +173,8 @@ class LeaderElector:
             "renewTime": now,
             "leaseTransitions": int(before.get("leaseTransitions") or 0) + change,
         }
-        try:
-            await write({**lease, "spec": spec})
-        except ApiError as error:
-            if error.status != 409:
-                raise
-            # Somebody was faster. Who, the next look tells.
-            return "another candidate"
+        # When somebody was faster that is a refusal: who it was, the next look tells.
+        await write({**lease, "spec": spec})
         return self._identity
 
     def _expired(self, lease: Manifest) -> bool:

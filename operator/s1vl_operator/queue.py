@@ -118,7 +118,10 @@ class WorkQueue(Generic[K]):
             self._wake.release()
 
     async def close(self, grace: float) -> None:
-        """Take nothing new, let the running runs finish for at most `grace` seconds, and end the workers."""
+        """Take nothing new, let the running runs finish for at most `grace` seconds, and end the workers.
+
+        With 0 the running runs are broken off at once.
+        """
         self._closed = True
         for timer in self._timers.values():
             timer.cancel()
@@ -130,12 +133,13 @@ class WorkQueue(Generic[K]):
             self._wake.release()
         if not self._tasks:
             return
-        _, late = await asyncio.wait(self._tasks, timeout=grace)
-        for task in late:
+        if grace > 0:
+            await asyncio.wait(self._tasks, timeout=grace)
+        if self._running:
+            logger.warning("%d runs were broken off after %.0f s", len(self._running), grace)
+        for task in self._tasks:
             task.cancel()
-        if late:
-            logger.warning("%d workers did not finish within %.0f s and were cancelled", len(late), grace)
-            await asyncio.wait(late)
+        await asyncio.wait(self._tasks)
 
     async def _serve(self) -> None:
         while True:

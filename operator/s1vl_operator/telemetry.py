@@ -75,9 +75,17 @@ class Metrics:
         """Drop a custom resource that is gone."""
         self._conditions.pop(key, None)
 
-    def leads(self, leads: bool) -> None:
-        """Say whether this replica leads."""
-        self._leader.set(int(leads))
+    def known(self) -> list[Key]:
+        """The custom resources whose conditions are remembered."""
+        return list(self._conditions)
+
+    def forget_all(self) -> None:
+        """Drop every custom resource: another replica tells of them now."""
+        self._conditions.clear()
+
+    def watch_leader(self, leads: Callable[[], bool]) -> None:
+        """Let the gauge of the replica that leads ask this function."""
+        self._leader.set_function(lambda: float(leads()))
 
     def render(self) -> bytes:
         """The metrics in Prometheus' text format."""

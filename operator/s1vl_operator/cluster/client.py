@@ -18,7 +18,14 @@ from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import load_incluster_config, load_kube_config
 
 from s1vl_operator.cluster.kinds import Kind, Manifest, kind_of
-from s1vl_operator.cluster.port import FIELD_MANAGER, HANDOVER_MANAGER, STATUS_MANAGER, ApiError, Unreachable
+from s1vl_operator.cluster.port import (
+    FIELD_MANAGER,
+    HANDOVER_MANAGER,
+    STATUS_MANAGER,
+    ApiError,
+    NotLeading,
+    Unreachable,
+)
 
 TIMEOUT = aiohttp.ClientTimeout(total=30, connect=5)
 APPLY = "application/apply-patch+yaml"
@@ -31,9 +38,15 @@ Count = Callable[[str, str, int], None]
 class KubernetesCluster:
     """See `port.Cluster`. Close it after use."""
 
-    def __init__(self, api: ApiClient, count: Count = lambda _verb, _resource, _status: None) -> None:
+    def __init__(
+        self,
+        api: ApiClient,
+        count: Count = lambda _verb, _resource, _status: None,
+        may_write: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._api = api
         self._count = count
+        self._may_write = may_write
 
     @classmethod
     async def connect(
@@ -53,6 +66,10 @@ class KubernetesCluster:
         # One worker has up to a dozen lists under way.
         configuration.connection_pool_maxsize = 100
         return cls(ApiClient(configuration=configuration), count)
+
+    def writing_while(self, may_write: Callable[[], bool]) -> KubernetesCluster:
+        """The same connections, that send a write only while `may_write` says so, and else raise NotLeading."""
+        return KubernetesCluster(self._api, self._count, may_write)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -150,6 +167,8 @@ class KubernetesCluster:
         body: Manifest | None = None,
         content_type: str = "application/json",
     ) -> Manifest:
+        if method != "GET" and not self._may_write():
+            raise NotLeading(f"{method} {path}")
         status = 0
         try:
             request = await self._api.param_serialize(

@@ -30,9 +30,10 @@ class Kind:
         return self.api_version.rpartition("/")[0]
 
     def path(self, namespace: str, name: str = "", subresource: str = "") -> str:
-        """The URL's path of the collection in a namespace, of one object, or of its subresource."""
+        """The URL's path of the collection in a namespace ("": in all), of one object, or of its subresource."""
         root = "/apis" if "/" in self.api_version else "/api"
-        parts = [f"{root}/{self.api_version}", "namespaces", namespace, self.plural]
+        where = ["namespaces", namespace] if namespace else []
+        parts = [f"{root}/{self.api_version}", *where, self.plural]
         return "/".join([*parts, *(part for part in (name, subresource) if part)])
 
 

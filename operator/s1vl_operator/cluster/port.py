@@ -34,6 +34,10 @@ class Unreachable(Exception):  # noqa: N818 (a state of the cluster)
     """The API server did not answer in time, or at all."""
 
 
+class NotLeading(Exception):  # noqa: N818 (a state of this replica)
+    """A write was kept back: another replica may lead now."""
+
+
 class Cluster(Protocol):
     """The operator's use of the API. Manifests are plain dicts, as on the wire.
 
@@ -49,7 +53,7 @@ class Cluster(Protocol):
     async def list(
         self, kind: Kind, namespace: str, *, labels: str = "", fields: str = "", limit: int = 0
     ) -> list[Manifest]:
-        """The objects of a namespace that match a label and a field selector, `limit` of them when it is not 0."""
+        """The objects of a namespace ("": of all) that match a label and a field selector, `limit` of them if not 0."""
 
     async def create(self, manifest: Manifest) -> Manifest:
         """Create an object; a 409 when it exists."""

@@ -2,145 +2,34 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import signal
-import subprocess
-import sys
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
-from hack.cluster.api import Api, ApiError
-from hack.ports import free_port
-from tests.api.operator.conftest import Space, older_crd, token_kubeconfig, wait_for
+from tests.api.operator.conftest import Space, older_crd, wait_for
+from tests.api.operator.running import RBAC, Start, quickstart, rest, starter
 
-ROOT = Path(__file__).parents[3]
-RBAC = "/apis/rbac.authorization.k8s.io/v1"
 WATCHED_SECONDS = 45
 """Longer than the 30 s after which the operator looks again by itself."""
 
 
-@dataclass
-class Process:
-    """One operator process."""
-
-    popen: subprocess.Popen[bytes]
-    port: int
-    log: Path
-
-    def http(self, path: str) -> tuple[int, str]:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-        except OSError:
-            return 0, ""
-
-    def leads(self) -> bool:
-        return "s1vl_operator_leader 1.0" in self.http("/metrics")[1]
-
-    def writes(self) -> dict[str, float]:
-        """Write requests so far by verb and resource, without those on its Lease."""
-        pattern = r'^s1vl_operator_api_requests_total\{code="(\d+)",resource="([^"]+)",verb="(\w+)"\} (\S+)'
-        found = re.findall(pattern, self.http("/metrics")[1], re.MULTILINE)
-        assert found
-        reads = ("get", "list")
-        return {f"{v} {r} {c}": float(n) for c, r, v, n in found if v not in reads and r != "leases"}
-
-    def stop(self) -> int:
-        self.popen.send_signal(signal.SIGTERM)
-        return self.popen.wait(timeout=40)
-
-    def said(self) -> list[dict[str, str]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
-
-
-Start = Callable[[str], Process]
-
-
-def ensure(api: Api, path: str, body: dict[str, object]) -> None:
-    try:
-        api.request("POST", path, body)
-    except ApiError as error:
-        if error.status != 409:
-            raise
+@pytest.fixture
+def start(space: Space, kubeconfig: str, tmp_path: Path) -> Iterator[Start]:
+    with starter(space, kubeconfig, tmp_path) as start:
+        yield start
 
 
 @pytest.fixture
-def credentials(space: Space, kubeconfig: str, tmp_path: Path) -> Path:
-    """A kubeconfig of a service account that may do what the chart's rules say, in the test's own namespace."""
-    rules = yaml.safe_load((ROOT / "charts/s1vl/files/operator-rules.yaml").read_text())
-    leases = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"]}
-    own = [
-        {**leases, "verbs": ["create"]},
-        {**leases, "resourceNames": ["s1vl-operator"], "verbs": ["get", "update", "patch"]},
-    ]
-    slices = [{"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list"]}]
-    name, namespace = f"operator-{space.namespace}", space.namespace
-    subject = {"kind": "ServiceAccount", "name": "operator", "namespace": namespace}
-    accounts = f"/api/v1/namespaces/{namespace}/serviceaccounts"
-    space.api.request("POST", accounts, {"metadata": {"name": "operator"}})
-    for where, what in ((namespace, [*rules, *own]), ("default", slices)):
-        path = f"{RBAC}/namespaces/{where}"
-        ensure(space.api, f"{path}/roles", {"metadata": {"name": name}, "rules": what})
-        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
-        ensure(space.api, f"{path}/rolebindings", {"metadata": {"name": name}, "roleRef": role, "subjects": [subject]})
-    answer = space.api.request("POST", f"{accounts}/operator/token", {"spec": {"expirationSeconds": 3600}})
-    file = tmp_path / "kubeconfig"
-    file.write_text(token_kubeconfig(kubeconfig, answer["status"]["token"]))
-    return file
-
-
-@pytest.fixture
-def nothing_but_a_lease(space: Space, credentials: Path) -> None:
+def nothing_but_a_lease(space: Space, start: Start) -> None:
     """Take away the rights on everything but the Lease and the look at the API server's addresses."""
-    del credentials
+    del start
     path = f"{RBAC}/namespaces/{space.namespace}/roles/operator-{space.namespace}"
     role = space.api.request("GET", path)
     role["rules"] = [rule for rule in role["rules"] if rule["resources"] == ["leases"]]
     space.api.request("PUT", path, role)
-
-
-@pytest.fixture
-def start(space: Space, credentials: Path, tmp_path: Path) -> Iterator[Start]:
-    started: list[Process] = []
-
-    def begin(name: str) -> Process:
-        port, log = free_port(), tmp_path / f"{name}.log"
-        environment = {
-            **{key: value for key, value in os.environ.items() if not key.startswith("S1VL_")},
-            "KUBECONFIG": str(credentials),
-            "S1VL_OPERATOR_NAMESPACE": space.namespace,
-            "S1VL_OPERATOR_WATCH_NAMESPACES": space.namespace,
-            "S1VL_OPERATOR_POD_NAME": name,
-            "S1VL_OPERATOR_HTTP_PORT": str(port),
-        }
-        with log.open("wb") as file:
-            popen = subprocess.Popen(
-                [sys.executable, "-m", "s1vl_operator"], env=environment, stderr=file, cwd=tmp_path
-            )
-        started.append(Process(popen, port, log))
-        return started[-1]
-
-    yield begin
-    for process in started:
-        if process.popen.poll() is None:
-            process.popen.kill()
-            process.popen.wait()
-
-
-def quickstart(space: Space) -> None:
-    manifest = yaml.safe_load((ROOT / "examples/quickstart.yaml").read_text())
-    manifest["metadata"]["namespace"] = space.namespace
-    space.api.request("POST", space.path("S1VLDeployment"), manifest)
 
 
 def test_the_quickstart_becomes_objects_and_an_invalid_one_beside_it_says_so(space: Space, start: Start) -> None:
@@ -195,22 +84,6 @@ def test_no_write_while_nothing_changes_nor_after_a_restart(space: Space, start:
     wait_for("the second operator to be at work", lambda: 'reconcile_total{result="ok"}' in again.http("/metrics")[1])
     assert rest(again) == {}
     assert space.versions() == before
-
-
-def rest(process: Process) -> dict[str, float]:
-    """The writes, once a whole run has passed without one."""
-
-    def runs() -> float:
-        found = re.search(r'reconcile_total\{result="ok"\} (\S+)', process.http("/metrics")[1])
-        return float(found.group(1)) if found else 0.0
-
-    def quiet() -> bool:
-        writes, ran = process.writes(), runs()
-        wait_for("another run", lambda: runs() > ran)
-        return process.writes() == writes
-
-    wait_for("a run without a write", quiet, timeout=120)
-    return process.writes()
 
 
 def test_of_two_operators_one_works_and_the_other_takes_over(space: Space, start: Start) -> None:

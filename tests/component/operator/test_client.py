@@ -11,7 +11,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 from s1vl_operator.cluster import client
 from s1vl_operator.cluster.client import KubernetesCluster
 from s1vl_operator.cluster.kinds import CHILDREN, S1VL_DEPLOYMENT, kind_of
-from s1vl_operator.cluster.port import ApiError, Unreachable
+from s1vl_operator.cluster.port import ApiError, NotLeading, Unreachable
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Connect = Callable[[Handler], Awaitable[KubernetesCluster]]
@@ -66,6 +66,32 @@ async def test_a_refusal_in_any_form(connect: Connect, status: int, text: str, m
     assert refused.value.status == status
     assert message in refused.value.message
     assert counted == [("get", "s1vldeployments", status)]
+
+
+async def test_writes_are_kept_back_where_another_may_lead(connect: Connect) -> None:
+    asked: list[tuple[str, str]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append((request.method, request.path))
+        return web.json_response({"items": [], "kind": "S1VLDeployment"})
+
+    leads = True
+    whole = await connect(answer)
+    cluster = whole.writing_while(lambda: leads)
+    cr = {"apiVersion": S1VL_DEPLOYMENT.api_version, "kind": "S1VLDeployment"}
+    manifest = {**cr, "metadata": {"name": "demo", "namespace": "n"}}
+    await cluster.apply_status(manifest)
+    assert asked.pop()[0] == "PATCH"
+    leads = False
+    writes = (cluster.create, cluster.apply, cluster.merge, cluster.replace, cluster.apply_status)
+    for write in (*writes, lambda _: cluster.delete(S1VL_DEPLOYMENT, "n", "demo", "uid")):
+        with pytest.raises(NotLeading):
+            await write(manifest)
+    assert asked == []
+    assert await cluster.list(S1VL_DEPLOYMENT, "") == []
+    assert asked == [("GET", "/apis/s1vl.io/v1alpha1/s1vldeployments")]
+    await whole.apply(manifest)
+    assert asked[-1][0] == "PATCH", "the Lease is written so"
 
 
 async def test_silence(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:

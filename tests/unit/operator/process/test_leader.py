@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
@@ -61,16 +62,42 @@ def candidate(leases: Leases, time: Time) -> LeaderElector:
 
 
 @pytest.mark.parametrize(
-    "error", [Unreachable("timeout"), ApiError(503, "ServiceUnavailable", "no"), ApiError(403, "Forbidden", "no")]
+    "error",
+    [
+        Unreachable("timeout"),
+        ApiError(503, "ServiceUnavailable", "no"),
+        ApiError(403, "Forbidden", "no"),
+        ApiError(409, "Conflict", "no"),
+    ],
 )
 async def test_a_leader_gives_up_before_its_lease_is_free(error: Exception) -> None:
     leases, time = Leases(), Time()
     leader = candidate(leases, time)
     await leader.acquire()
+    assert leader.leads()
+    assert leader.problem() == ""
     leases.error = error
-    with pytest.raises(LeadershipLost, match="not renewed for 10 s"):
+    asked = leases.requests
+    with pytest.raises(LeadershipLost, match=re.escape(f"not renewed for 7 s: {error}")):
         await leader.hold()
-    assert 10 <= time.now < 15
+    assert time.now == Timing().deadline < Timing().duration
+    assert leases.requests - asked >= 4
+    assert not leader.leads()
+    assert leader.problem() == "", "not for so short a time"
+    await time.sleep(Timing().duration)
+    assert str(error) in leader.problem()
+
+
+async def test_a_leader_that_stood_still_knows_that_it_no_longer_leads() -> None:
+    time = Time()
+    leader = candidate(Leases(), time)
+    assert not leader.leads()
+    assert "not been asked" in leader.problem()
+    await leader.acquire()
+    time.now += Timing().deadline
+    assert not leader.leads(), "before anybody has looked at the lease"
+    with pytest.raises(LeadershipLost):
+        await leader.hold()
 
 
 async def test_a_short_silence_is_survived() -> None:
@@ -91,10 +118,30 @@ async def test_a_short_silence_is_survived() -> None:
     time.steps = [silence, lambda: None, lambda: None, answer, lambda: None, silence, answer, stranger]
     with pytest.raises(LeadershipLost, match="b holds"):
         await leader.hold()
-    assert time.now == 16
+    # Two renewals that failed are repeated sooner than the next would have been due.
+    assert time.now == 2 + 1 + 1 + 1 + 2 + 2 + 1 + 2
+    assert not leader.leads()
 
 
-async def test_a_candidate_waits_for_the_server() -> None:
+async def test_it_leads_again_when_its_lease_is_still_its_own() -> None:
+    leases, time = Leases(), Time()
+    leader = candidate(leases, time)
+    await leader.acquire()
+    leases.error = Unreachable("timeout")
+    with pytest.raises(LeadershipLost):
+        await leader.hold()
+
+    def answer() -> None:
+        leases.error = None
+
+    time.steps = [lambda: None] * 60 + [answer]
+    began = time.now
+    await leader.acquire()
+    assert leader.leads()
+    assert time.now == began + 61, "at once, nobody else had it"
+
+
+async def test_a_candidate_waits_for_the_server(caplog: pytest.LogCaptureFixture) -> None:
     leases, time = Leases(), Time()
     leases.error = Unreachable("timeout")
 
@@ -103,7 +150,10 @@ async def test_a_candidate_waits_for_the_server() -> None:
 
     time.steps = [lambda: None, lambda: None, answer]
     await candidate(leases, time).acquire()
-    assert time.now == 6
+    assert time.now == 3
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "Cannot get the lease: timeout"
+    ], "said once"
 
 
 async def test_a_lease_that_cannot_be_released_runs_out() -> None:
@@ -112,3 +162,7 @@ async def test_a_lease_that_cannot_be_released_runs_out() -> None:
     await leader.acquire()
     leases.error = Unreachable("timeout")
     await leader.release()
+    assert not leader.leads()
+    asked = leases.requests
+    await leader.release()
+    assert leases.requests == asked, "who does not lead has nothing to release"

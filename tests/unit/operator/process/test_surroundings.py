@@ -8,7 +8,7 @@ import pytest
 
 from s1vl_operator.cluster.port import Unreachable
 from s1vl_operator.settings import Settings
-from s1vl_operator.surroundings import Surroundings, api_server_cidrs
+from s1vl_operator.surroundings import GONE_SECONDS, Surroundings, api_server_cidrs
 
 SLICES: list[dict[str, Any]] = [
     {"endpoints": [{"addresses": ["10.0.0.2"]}, {"addresses": ["10.0.0.1"]}], "ports": [{"port": 6443}]},
@@ -46,10 +46,17 @@ class Slices:
         return self.slices
 
 
+class Time:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 async def test_what_was_known_survives_a_failure() -> None:
-    cluster = Slices()
+    cluster, time = Slices(), Time()
     settings = Settings(image="i", namespace="s1vl-system")
-    around = Surroundings(settings, cluster, {})  # type: ignore[arg-type]
+    around = Surroundings(settings, cluster, {}, time)  # type: ignore[arg-type]
     with pytest.raises(RuntimeError):
         around.context()
     with pytest.raises(Unreachable):
@@ -60,14 +67,36 @@ async def test_what_was_known_survives_a_failure() -> None:
     known = around.context()
     assert (known.control_image, known.operator_namespace, len(known.api_server_cidrs)) == ("i", "s1vl-system", 3)
     cluster.slices = None
+    time.now += GONE_SECONDS
     assert not await around.refresh()
     assert around.context() is known
-    cluster.slices = []
-    assert await around.refresh()
+    cluster.slices = SLICES
+    assert not await around.refresh()
     assert not around.context().keda
     cluster.keda = True
     assert await around.refresh()
     assert around.context().keda
+
+
+async def test_an_api_server_that_restarts_is_not_shut_out() -> None:
+    cluster, time = Slices(), Time()
+    around = Surroundings(Settings(), cluster, {}, time)  # type: ignore[arg-type]
+    nobody = [{**SLICES[0], "endpoints": []}]
+    cluster.slices = nobody
+    with pytest.raises(Unreachable, match="its own address"):
+        await around.refresh()
+    cluster.slices = SLICES[:1]
+    await around.refresh()
+    both = (("10.0.0.1/32", 6443), ("10.0.0.2/32", 6443))
+    assert around.context().api_server_cidrs == both
+    one = [{**SLICES[0], "endpoints": [{"addresses": ["10.0.0.1"]}]}]
+    for slices in (nobody, one):
+        cluster.slices = slices
+        assert not await around.refresh()
+        assert around.context().api_server_cidrs == both
+    time.now += GONE_SECONDS
+    assert await around.refresh(), "it is gone for good"
+    assert around.context().api_server_cidrs == both[:1]
 
 
 @pytest.mark.parametrize(("text", "names"), [("", ()), ("a", ("a",)), (" a, b ,,", ("a", "b"))])

@@ -215,14 +215,15 @@ async def test_closing_finishes_what_runs_and_drops_what_waits() -> None:
     assert not q.alive()
 
 
-async def test_closing_does_not_wait_for_ever() -> None:
+@pytest.mark.parametrize("grace", [0.01, 0])
+async def test_closing_does_not_wait_for_ever(grace: float) -> None:
     work, clock = Work(), FakeClock()
     work.go.clear()
-    q = queue(work, clock, workers=1)
+    q = queue(work, clock, workers=2)
     q.add("a")
     await settle()
-    await q.close(0.01)
-    assert work.running == 0
+    await q.close(grace)
+    assert (work.runs, work.running) == (["a"], 0)
 
 
 async def test_the_age_of_the_oldest_run_is_known() -> None:
