@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 STUCK_SECONDS = 300.0
 """A run that takes longer hangs: every request has a timeout of 30 s."""
 GRACE_SECONDS = 20.0
-"""Time that running reconciliations get when this replica leaves."""
+"""Time that running reconciliations get when this replica leaves; the pod has 45 s in all."""
 REFUSED_SECONDS = 20.0
 """An API server that has just started refuses what it will soon allow; after so long it means it."""
 RESYNC_SECONDS = 60.0

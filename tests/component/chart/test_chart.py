@@ -10,6 +10,9 @@ import pytest
 import yaml
 
 from hack.cluster.build import ensure_program
+from s1vl_operator.informer import STOP_SECONDS
+from s1vl_operator.leader import RELEASE_SECONDS
+from s1vl_operator.term import GRACE_SECONDS
 
 CHART = Path(__file__).parents[3] / "charts/s1vl"
 
@@ -114,3 +117,13 @@ def test_operator_pod_is_restricted(helm: Path) -> None:
 def test_several_replicas_get_a_disruption_budget(helm: Path) -> None:
     assert of_kind(render(helm), "PodDisruptionBudget") == []
     assert len(of_kind(render(helm, "operator.replicas=2"), "PodDisruptionBudget")) == 1
+
+
+def test_an_upgrade_leaves_no_gap(helm: Path) -> None:
+    [deployment] = of_kind(render(helm, "operator.replicas=2"), "Deployment")
+    assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    pod = deployment["spec"]["template"]["spec"]
+    [spread] = pod["topologySpreadConstraints"]
+    assert spread["labelSelector"]["matchLabels"] == deployment["spec"]["selector"]["matchLabels"]
+    # Runs are finished, the watching is stopped and the Lease is handed over in this order.
+    assert pod["terminationGracePeriodSeconds"] > GRACE_SECONDS + STOP_SECONDS + RELEASE_SECONDS
