@@ -261,8 +261,9 @@ def lose(scene: Scene, node: Node, whose: Holds) -> None:
 def follow_the_runbook(scene: Scene, trouble: Trouble, message: str, node: str = "") -> None:
     """Run what the reason's page says to look at, with the names of the message."""
     words = {"NAME": trouble.cr, "NAMESPACE": scene.space.name, "OPERATOR_NAMESPACE": OPERATOR_NAMESPACE, "NODE": node}
-    for word, pattern in (("POD", rf"({trouble.cr}-[a-z0-9-]+): "), ("CONTAINER", r"container ([a-z-]+) ")):
-        words[word] = found[1] if (found := re.search(pattern, message)) else ""
+    pod = scene.pods.last(lambda one: one["metadata"]["name"] in message)
+    container = re.search(r"container ([a-z-]+) ", message)
+    words |= {"POD": pod["metadata"]["name"] if pod else "", "CONTAINER": container[1] if container else ""}
     for command in commands(trouble.reason):
         pattern = "|".join(sorted(words, key=len, reverse=True))
         line = re.sub(rf"(?<![\w:])({pattern})\b(?!:)", lambda match: words[match[1]], command)
