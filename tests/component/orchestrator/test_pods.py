@@ -244,7 +244,8 @@ async def test_who_came_by_the_services_name_does_not_wait_for_a_pod_that_hangs(
     pods.script(Fail(-1))
     waiting = asyncio.create_task(plain(world))
     await until(pods.asked, "the request to wait")
-    pods.engines[service].script = [final("blue")]
+    # Who is sent away may come back before another pod is listed.
+    pods.engines[service].script = [final("blue"), Fail(-1)]
     pods.engines[service].hold = asyncio.Event()
     body = {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}], "stream": True}
     async with world.http.stream("POST", "/v1/chat/completions", json=body) as speaking:
@@ -253,7 +254,7 @@ async def test_who_came_by_the_services_name_does_not_wait_for_a_pod_that_hangs(
         for step in ("hung", "listed") if first == "hung" else ("listed", "hung"):
             await (say_hung(world, THREE[1]) if step == "hung" else pods.start(THREE[0]))
         assert "red" in await waiting
-        assert pods.asked() == {service: 2, THREE[0]: 1}
+        assert pods.asked()[THREE[0]] == 1
         # What is being said goes on: should it be the one that hangs, silence ends it.
         pods.engines[service].hold.set()
         assert "blue" in "".join([line async for line in lines])
