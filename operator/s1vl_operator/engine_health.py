@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 import httpx
 
-from s1vl_operator.observe.progress import Standing, advance, read_metrics
+from s1vl_operator.observe.progress import Standing, advance, has_moved, read_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -32,11 +33,13 @@ class EnginePod:
         uid: of the pod.
         url: of its HTTP server.
         timeout: seconds without progress after which it counts as hung.
+        suspected: whether another operator, or this one before it lost its lead, has told orchestrators that it hangs.
     """
 
     uid: str
     url: str
     timeout: float
+    suspected: bool = False
 
 
 class Health(Protocol):
@@ -44,6 +47,12 @@ class Health(Protocol):
 
     def watch(self, key: Key, pods: Iterable[EnginePod]) -> frozenset[str]:
         """Watch these pods of a deployment and no others; returns the uids of those that are hung now."""
+
+    def suspects(self, key: Key) -> frozenset[str]:
+        """The uids of pods that were suspected when their watch began, and have neither moved nor had the time to.
+
+        They are as good as hung, but for being restarted.
+        """
 
 
 class EngineHealth:
@@ -62,6 +71,8 @@ class EngineHealth:
         self._time = time
         self._pods: dict[Key, tuple[EnginePod, ...]] = {}
         self._standing: dict[str, Standing] = {}
+        self._suspects: dict[str, float] = {}
+        """Until when each pod that has no requests is suspected."""
         self._due: dict[str, float] = {}
         self._at_once = asyncio.Semaphore(AT_ONCE)
         self._http = httpx.AsyncClient(
@@ -88,12 +99,20 @@ class EngineHealth:
         """See `Health`."""
         before = {pod.uid for pod in self._pods.get(key, ())}
         self._pods[key] = tuple(pods)
+        for pod in self._pods[key]:
+            if pod.suspected and pod.uid not in before:
+                self._suspects[pod.uid] = self._time() + pod.timeout
         if not self._pods[key]:
             del self._pods[key]
         for uid in before - {pod.uid for pod in self._pods.get(key, ())}:
             self._standing.pop(uid, None)
+            self._suspects.pop(uid, None)
             self._due.pop(uid, None)
         return self._hung(key)
+
+    def suspects(self, key: Key) -> frozenset[str]:
+        """See `Health`."""
+        return frozenset(pod.uid for pod in self._pods.get(key, ()) if pod.uid in self._suspects)
 
     async def _follow(self) -> None:
         while True:
@@ -104,13 +123,14 @@ class EngineHealth:
             await asyncio.sleep(min(shortest / READS, 1.0))
 
     async def _read_all(self, key: Key, pods: tuple[EnginePod, ...]) -> None:
-        before = self._hung(key)
+        before = self._hung(key), self.suspects(key)
         await asyncio.gather(*(self._read(pod) for pod in pods))
-        if self._hung(key) != before:
+        if (self._hung(key), self.suspects(key)) != before:
             self._changed(key)
 
     async def _read(self, pod: EnginePod) -> None:
         self._due[pod.uid] = self._time() + pod.timeout / READS
+        before = self._standing.get(pod.uid)
         try:
             # httpx limits each read, not the whole.
             async with self._at_once, asyncio.timeout(TIMEOUT_SECONDS):
@@ -120,8 +140,13 @@ class EngineHealth:
         except (TimeoutError, httpx.HTTPError, ValueError) as error:
             if self._standing.pop(pod.uid, None):
                 logger.info("%s/metrics cannot be read: %r", pod.url, error)
-            return
-        self._standing[pod.uid] = advance(self._standing.get(pod.uid), readings, self._time(), pod.timeout)
+            busy = known = False
+        else:
+            after = self._standing[pod.uid] = advance(before, readings, self._time(), pod.timeout)
+            moved = before is not None and has_moved(before.readings, readings)
+            busy, known = bool(after.since), moved or bool(after.hung)
+        if known or (not busy and self._time() >= self._suspects.get(pod.uid, math.inf)):
+            self._suspects.pop(pod.uid, None)
 
     def _hung(self, key: Key) -> frozenset[str]:
         pods = self._pods.get(key, ())

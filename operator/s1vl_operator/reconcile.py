@@ -67,6 +67,9 @@ EVENTS = 500
 """Events of the namespace that are looked through at most, of each kind."""
 
 
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
 @dataclass
 class Reconciler:
     """Works on one key at a time; safe to be used by several workers with different keys.
@@ -79,6 +82,8 @@ class Reconciler:
         context: the operator's surroundings as they are now.
         metrics: what is counted.
         instance: the operator's pod, for events.
+        settled: until then no sandbox that is awake falls asleep: while the API server was away nobody could renew the
+            Lease of one that is in use.
         now: the wall clock, in UTC.
     """
 
@@ -89,6 +94,7 @@ class Reconciler:
     context: Callable[[], Context]
     metrics: Metrics
     instance: str
+    settled: datetime = _LONG_AGO
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def __post_init__(self) -> None:
@@ -113,20 +119,20 @@ class Reconciler:
             await self._teller(cr, invalid_status(cr, problem, self._time()), [])
             return None
         observed, pods = await self._look(deployment)
-        hung = self._hung(key, deployment, pods)
+        hung, suspected = self._hung(key, deployment, pods, observed)
         protocol = await self._protocol(deployment, observed, pods)
-        idle = sandboxes.until_sleep(deployment, observed, self.now())
+        idle = sandboxes.until_sleep(deployment, observed, self.now(), self.settled)
         context = replace(
             self.context(),
             protocol=protocol.value,
-            hung_engines=tuple(pod["status"]["podIP"] for pod in hung),
+            hung_engines=tuple(pod["status"]["podIP"] for pod in suspected),
             sandbox_pods=sandboxes.addresses(deployment, pods),
             asleep=frozenset(tenant for tenant, seconds in idle.items() if seconds <= 0),
         )
         done = await self._bring_about(deployment, observed, context, hung, pods)
         snapshot = await self._snapshot(deployment, {**observed, **done.objects}, pods)
         unmet = Hindrance(protocol.reason, protocol.message) if protocol.reason else None
-        names_of_hung = frozenset(pod["metadata"]["name"] for pod in hung)
+        names_of_hung = frozenset(pod["metadata"]["name"] for pod in suspected)
         snapshot = replace(
             snapshot,
             hindrance=_hindrance(deployment, done),
@@ -163,15 +169,26 @@ class Reconciler:
             logger.warning("Cannot list KEDA's ScaledObjects in %s: %s", namespace, error)
             return []
 
-    def _hung(self, key: Key, deployment: S1VLDeployment, pods: list[Manifest]) -> list[Manifest]:
-        """The engine pods that have requests and make no progress."""
+    def _hung(
+        self, key: Key, deployment: S1VLDeployment, pods: list[Manifest], observed: dict[tuple[str, str], Manifest]
+    ) -> tuple[list[Manifest], list[Manifest]]:
+        """The engine pods that have requests and make no progress; and these with those of which it was said before."""
         spec = deployment.spec.engine
+        told = orchestrator.told_hung(_config(deployment, observed, orchestrator.PODS_KEY))
         started = engines.started(engines.of(deployment, pods))
         targets = [
-            EnginePod(pod["metadata"]["uid"], pod_url(pod, spec.port), spec.stall_timeout_seconds) for pod in started
+            EnginePod(
+                pod["metadata"]["uid"],
+                pod_url(pod, spec.port),
+                spec.stall_timeout_seconds,
+                suspected=pod["status"]["podIP"] in told,
+            )
+            for pod in started
         ]
-        uids = self.health.watch(key, targets)
-        return [pod for pod in started if pod["metadata"]["uid"] in uids]
+        hung = self.health.watch(key, targets)
+        suspected = hung | self.health.suspects(key)
+        by_uid = {pod["metadata"]["uid"]: pod for pod in started}
+        return [by_uid[uid] for uid in by_uid if uid in hung], [by_uid[uid] for uid in by_uid if uid in suspected]
 
     async def _protocol(
         self, deployment: S1VLDeployment, observed: dict[tuple[str, str], Manifest], pods: list[Manifest]
@@ -272,10 +289,12 @@ def _hindrance(deployment: S1VLDeployment, done: Result) -> Hindrance | None:
     return Hindrance(_REASONS[worst.obstacle], f"{worst.kind} {worst.name}: {worst.message}{more}")
 
 
-def _config(deployment: S1VLDeployment, objects: dict[tuple[str, str], Manifest]) -> str:
-    """The text of the orchestrator's configuration; "" when there is none."""
+def _config(
+    deployment: S1VLDeployment, objects: dict[tuple[str, str], Manifest], key: str = orchestrator.CONFIG_KEY
+) -> str:
+    """The text of the orchestrator's configuration, or of another key of its ConfigMap; "" when there is none."""
     found = objects.get(("ConfigMap", names.orchestrator(deployment)), {})
-    return str((found.get("data") or {}).get(orchestrator.CONFIG_KEY) or "")
+    return str((found.get("data") or {}).get(key) or "")
 
 
 def _asked(deployment: S1VLDeployment, pods: list[Manifest]) -> list[Manifest]:

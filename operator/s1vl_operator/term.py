@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
 
 from s1vl_operator.cluster.apply import Applier
 from s1vl_operator.cluster.client import KubernetesCluster
@@ -30,6 +31,8 @@ GRACE_SECONDS = 20.0
 """Time that running reconciliations get when this replica leaves; the pod has 45 s in all."""
 REFUSED_SECONDS = 20.0
 """An API server that has just started refuses what it will soon allow; after so long it means it."""
+SETTLE_SECONDS = 30.0
+"""Orchestrators renew the Leases of sandboxes that are in use every 10 s at the latest."""
 RESYNC_SECONDS = 60.0
 """Between two looks at which custom resources there are. Each that is known is looked at more often than that: this one
 is for what a watch never told of, and costs one request."""
@@ -91,6 +94,7 @@ class Term:
                 context=self._surroundings.context,
                 metrics=self._metrics,
                 instance=self._settings.pod_name,
+                settled=datetime.now(UTC) + timedelta(seconds=SETTLE_SECONDS),
             )
 
             async def work(key: Key) -> float | None:

@@ -86,6 +86,15 @@ def pods_text(deployment: S1VLDeployment, context: Context) -> str:
     return yaml.dump(known, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=1000)
 
 
+def told_hung(pods: str) -> frozenset[str]:
+    """The addresses of engine pods that a text of `pods_text` takes requests from; none when somebody spoilt it."""
+    try:
+        engine = yaml.safe_load(pods)["engine"]
+        return frozenset(address for address in engine["hung"] if isinstance(address, str))
+    except (yaml.YAMLError, LookupError, TypeError):
+        return frozenset()
+
+
 class _Dumper(yaml.SafeDumper):
     """Texts of several lines as blocks, so that people can read a protocol in the ConfigMap."""
 

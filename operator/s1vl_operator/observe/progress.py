@@ -67,6 +67,11 @@ def read_metrics(text: str) -> Readings:
     }
 
 
+def has_moved(before: Readings, after: Readings) -> bool:
+    """Whether an engine core has made a step between two readings."""
+    return any(engine in before and before[engine].steps != one.steps for engine, one in after.items())
+
+
 def advance(before: Standing | None, readings: Readings, now: float, timeout: float) -> Standing:
     """Add one more reading.
 

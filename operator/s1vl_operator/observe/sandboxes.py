@@ -27,20 +27,24 @@ def addresses(deployment: S1VLDeployment, pods: Sequence[Manifest]) -> dict[str,
 
 
 def until_sleep(
-    deployment: S1VLDeployment, objects: Mapping[tuple[str, str], Manifest], now: datetime
+    deployment: S1VLDeployment, objects: Mapping[tuple[str, str], Manifest], now: datetime, settled: datetime
 ) -> dict[str, float]:
     """Seconds until each sandbox falls asleep if nobody asks, of the tenants whose sandboxes do; from 0 on it sleeps.
 
     Args:
         deployment: the custom resource.
-        objects: has the tenants' Leases, by (kind, name). A Lease begins with its creation.
+        objects: has the tenants' Leases and Deployments, by (kind, name). A Lease begins with its creation.
         now: in UTC.
+        settled: until then no sandbox that is awake falls asleep.
     """
     found = {}
     for tenant in deployment.spec.tenants:
         if seconds := sandbox.idle_timeout(deployment, tenant):
             lease = objects.get(("Lease", names.lease(deployment, tenant.name)))
-            found[tenant.name] = seconds - (now - last_activity(lease)).total_seconds() if lease else float(seconds)
+            left = seconds - (now - last_activity(lease)).total_seconds() if lease else float(seconds)
+            workload = objects.get(("Deployment", names.sandbox(deployment, tenant.name)))
+            awake = workload is not None and workload["spec"].get("replicas") != 0
+            found[tenant.name] = max(left, (settled - now).total_seconds()) if awake else left
     return found
 
 

@@ -139,6 +139,9 @@ class Operator:
         """The Health: no engine runs here."""
         return frozenset()
 
+    def suspects(self, _key: Any) -> frozenset[str]:
+        return frozenset()
+
     async def objection(self, _pods: Any, _protocol: str) -> str | None:
         return None
 

@@ -234,14 +234,18 @@ def pod(owner: Manifest, name: str, namespace: str, **status: Any) -> Manifest:
 
 @dataclass
 class FakeHealth:
-    """Says which pods are hung, by uid."""
+    """Says which pods are hung, and which are suspected, by uid."""
 
     hung: frozenset[str] = frozenset()
+    suspected: frozenset[str] = frozenset()
     watched: dict[tuple[str, str], list[EnginePod]] = field(default_factory=dict)
 
     def watch(self, key: tuple[str, str], pods: Iterable[EnginePod]) -> frozenset[str]:
         self.watched[key] = list(pods)
         return self.hung & {pod.uid for pod in self.watched[key]}
+
+    def suspects(self, key: tuple[str, str]) -> frozenset[str]:
+        return self.suspected & {pod.uid for pod in self.watched[key]}
 
 
 @dataclass

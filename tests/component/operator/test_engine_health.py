@@ -37,8 +37,8 @@ class Engine:
         text += f'vllm:iteration_tokens_total_count{{engine="0"}} {self.steps}\n'
         return web.Response(status=self.status, text=text)
 
-    def pod(self, timeout: float = TIMEOUT) -> EnginePod:
-        return EnginePod(uid=self.url, url=self.url, timeout=timeout)
+    def pod(self, timeout: float = TIMEOUT, *, suspected: bool = False) -> EnginePod:
+        return EnginePod(uid=self.url, url=self.url, timeout=timeout, suspected=suspected)
 
 
 @dataclass
@@ -109,6 +109,43 @@ async def test_its_successor_is_not_taken_for_it(engines: list[Engine], health: 
     await changes.next()
     assert health.watch(KEY, [fresh.pod()]) == frozenset()
     assert health.watch(KEY, [hung.pod()]) == frozenset(), "nothing is kept of a pod that was not watched"
+
+
+async def test_a_suspect_that_makes_a_step_is_none(
+    engines: list[Engine], health: EngineHealth, changes: Changes
+) -> None:
+    busy = engines[0]
+    busy.running = 1
+    pod = busy.pod(suspected=True)
+    assert health.watch(KEY, [pod]) == frozenset()
+    assert health.suspects(KEY) == {busy.url}
+    assert await changes.next() == KEY
+    assert health.suspects(KEY) == frozenset()
+    health.watch(KEY, [pod])
+    assert health.suspects(KEY) == frozenset(), "it is known here now"
+
+
+async def test_a_suspect_that_hangs_is_found_out(engines: list[Engine], health: EngineHealth, changes: Changes) -> None:
+    hung = engines[0]
+    hung.running, hung.computes = 1, False
+    pod = hung.pod(suspected=True)
+    health.watch(KEY, [pod])
+    assert health.suspects(KEY) == {hung.url}
+    # It is told of once: it is not trusted in between.
+    assert await changes.next() == KEY
+    assert health.watch(KEY, [pod]) == {hung.url}
+    assert health.suspects(KEY) == frozenset()
+
+
+@pytest.mark.parametrize("status", [200, 503])
+async def test_a_suspect_that_has_nothing_to_do_is_trusted_in_the_end(
+    status: int, engines: list[Engine], health: EngineHealth, changes: Changes
+) -> None:
+    idle = engines[0]
+    idle.status = status
+    health.watch(KEY, [idle.pod(suspected=True)])
+    assert await changes.next() == KEY
+    assert health.suspects(KEY) == health.watch(KEY, [idle.pod(suspected=True)]) == frozenset()
 
 
 @pytest.mark.parametrize("trouble", ["idle", "silent"])

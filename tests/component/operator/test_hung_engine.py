@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import yaml
 
+from s1vl_operator.desired import orchestrator
 from tests.component.operator.conftest import World
 
 KEY = ("n", "demo")
@@ -73,3 +75,25 @@ async def test_nothing_is_restarted_while_the_deployment_is_paused(world: World)
     hang(world, "demo-engine-0")
     assert ("delete", "Pod", "demo-engine-0") not in await world.reconcile()
     assert world.condition("EngineReady")[:2] == ("False", "EngineStalled")
+
+
+async def test_what_was_hung_for_another_operator_is_not_trusted_at_once_nor_restarted(world: World) -> None:
+    world.cr("chem", engine={"replicas": 2})
+    await world.converge()
+    hang(world, "demo-engine-1")
+    await world.converge()
+    world.health.hung, world.health.suspected = frozenset(), world.health.hung
+    world.seconds = 1000
+    assert ("delete", "Pod", "demo-engine-1") not in await world.reconcile()
+    assert all(pod.suspected for pod in world.health.watched[KEY]), "they have one address here"
+    assert hung_pods(world) == ["10.0.0.1"]
+    assert world.condition("EngineReady")[:2] == ("True", "EngineDegraded")
+    world.health.suspected = frozenset()
+    await world.converge()
+    assert hung_pods(world) == []
+    assert world.condition("EngineReady")[:2] == ("True", "EngineReady")
+
+
+@pytest.mark.parametrize("text", ["", "[", "7", "engine: 7", "engine: {hung: 7}", "engine: {hung: [[7]]}"])
+def test_a_spoilt_text_names_no_hung_engine(text: str) -> None:
+    assert orchestrator.told_hung(text) == frozenset()

@@ -29,6 +29,7 @@ def test_addresses_are_those_of_pods_that_stay_and_have_one() -> None:
 
 
 MADE = datetime(2026, 1, 1, tzinfo=UTC)
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 def lease(renewed: str | None = None) -> dict[str, Any]:
@@ -59,8 +60,20 @@ def lease(renewed: str | None = None) -> dict[str, Any]:
 def test_seconds_until_a_sandbox_falls_asleep(found: dict[str, Any] | None, after: float, left: float) -> None:
     one = deployment("chem", "bio", sandbox={"idleTimeoutSeconds": 60})
     objects = {("Lease", "demo-tenant-chem"): found} if found else {}
-    assert sandboxes.until_sleep(one, objects, MADE + timedelta(seconds=after)) == {"chem": left, "bio": 60}
+    now = MADE + timedelta(seconds=after)
+    assert sandboxes.until_sleep(one, objects, now, LONG_AGO) == {"chem": left, "bio": 60}
 
 
 def test_those_that_never_sleep_are_left_out() -> None:
-    assert sandboxes.until_sleep(deployment("chem"), {}, MADE) == {}
+    assert sandboxes.until_sleep(deployment("chem"), {}, MADE, LONG_AGO) == {}
+
+
+@pytest.mark.parametrize(("replicas", "left"), [(1, 20), (None, 20), (0, -40)])
+def test_who_could_not_renew_is_given_time_and_who_sleeps_sleeps_on(replicas: int | None, left: float) -> None:
+    one = deployment("chem", sandbox={"idleTimeoutSeconds": 60})
+    spec = {} if replicas is None else {"replicas": replicas}
+    objects = {("Lease", "demo-tenant-chem"): lease(), ("Deployment", "demo-sandbox-chem"): {"spec": spec}}
+    now = MADE + timedelta(seconds=100)
+    assert sandboxes.until_sleep(one, objects, now, now + timedelta(seconds=20)) == {"chem": left}
+    objects["Lease", "demo-tenant-chem"] = lease((now - timedelta(seconds=5)).isoformat())
+    assert sandboxes.until_sleep(one, objects, now, now + timedelta(seconds=20)) == {"chem": 55}
