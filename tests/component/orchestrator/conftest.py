@@ -28,7 +28,7 @@ from tests.component.orchestrator.fakes import FakeEngine, FakeSandbox, served, 
 
 PLAIN: dict[str, Any] = {"verify": False}
 """For httpx's clients: each reads all certificates otherwise, which takes as long as a whole request."""
-TIMES = WatchTimes(canary=0.5, probe=0.1, retry_first=0.05, retry_most=0.2, orphans=0.2, urgent=0.05, outage=3)
+TIMES = WatchTimes(canary=30, probe=0.1, retry_first=0.05, retry_most=0.2, orphans=0.2, urgent=0.05, outage=3)
 
 
 def png(colour: str = "red", size: tuple[int, int] = (64, 64)) -> bytes:
@@ -150,7 +150,13 @@ class World:
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
+def times() -> WatchTimes:
+    """How often sandboxes are looked at. Canaries seldom: each is a process, which other tests would pay for."""
+    return TIMES
+
+
+@pytest.fixture
+async def world(tmp_path: Path, times: WatchTimes) -> AsyncIterator[World]:
     root = tmp_path / "volume"
     secrets = tmp_path / "secrets"
     for tenant in ("chem", "bio"):
@@ -198,7 +204,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         world = World(root, tmp_path / "config.yaml", config, engine, sandboxes)
         world.write_config()
         source = FileSource(world.config_file, secrets)
-        world.service = Service(source, times=TIMES, poll_seconds=0.05, resolve=world.resolve)
+        world.service = Service(source, times=times, poll_seconds=0.05, resolve=world.resolve)
         await world.service.start()
         world.url = await stack.enter_async_context(served(create_app(world.service)))
         world.management = await stack.enter_async_context(served(create_management_app(world.service)))

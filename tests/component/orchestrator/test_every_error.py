@@ -80,6 +80,8 @@ async def defect(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def unconfigured(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.service._source = FailingSource()  # type: ignore[assignment]
+    # A round that had begun with the other source would bring the configuration back.
+    await until(lambda: world.service.config_problem, "the source to fail")
     world.service.snapshot = None
 
 
@@ -90,6 +92,7 @@ async def sandbox_gone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def wrong_mount(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.sandboxes["chem"].mount = world.folder("bio")
+    world.service.tenants["chem"].recheck()
     await until(lambda: world.service.tenants["chem"].status.reason is PathReason.MISMATCH, "the gate to close")
 
 

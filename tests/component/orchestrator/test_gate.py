@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
+import pytest
 
 from s1vl_orchestrator.errors import ErrorCode
-from tests.component.orchestrator.conftest import World, final, image, png, text, until
+from s1vl_orchestrator.sandbox_pod import WatchTimes
+from tests.component.orchestrator.conftest import TIMES, World, final, image, png, text, until
+
+
+@pytest.fixture
+def times() -> WatchTimes:
+    return replace(TIMES, canary=0.5)
 
 
 def canaries(world: World) -> list[Path]:
