@@ -17,6 +17,7 @@ from s1vl_orchestrator.canary import PathReason
 from s1vl_orchestrator.errors import CATALOGUE, ErrorCode
 from s1vl_orchestrator.loop import StopReason
 from s1vl_orchestrator.service import Service
+from s1vl_orchestrator.sources import SourceError, Texts
 from tests.component.orchestrator.chatting import MODEL, PLAIN
 from tests.component.orchestrator.conftest import World, code, final, image, png, send_half_a_body, text, until
 from tests.component.orchestrator.fakes import Fail
@@ -118,9 +119,7 @@ async def _silence() -> Any:
 class FailingSource:
     """No configuration is to be had."""
 
-    async def config(self) -> str:
-        from s1vl_orchestrator.sources import SourceError
-
+    async def texts(self) -> Texts:
         raise SourceError("there is none")
 
     async def secret(self, *_: Any) -> None:
