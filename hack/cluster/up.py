@@ -84,7 +84,7 @@ def up() -> None:
             take_down()
             _check_ports()
             _prepare(node)
-        complete(node)
+        _start(node)
     say(f"The cluster is up after {duration(time.monotonic() - started)}. KUBECONFIG={paths.KUBECONFIG}")
 
 
@@ -136,7 +136,7 @@ def _prepare(node: Node) -> None:
             file.write_text(content)
 
 
-def complete(node: Node) -> None:
+def _start(node: Node) -> None:
     """Start what does not run, and wait until all of it works. Repeating it changes nothing that is there."""
     processes = Processes(paths.STATE)
     programs = {program.name: program for program in node.programs()}

@@ -115,7 +115,8 @@ def test_jobs_are_answered_while_the_api_server_is_away_and_nothing_restarts(
     assert ready.wait_condition("Ready", "True")["lastTransitionTime"] == transition, "it was ready all the time"
 
     kube.apply(ready.deployment("chem", "bio"))
-    ready.wait_condition("Ready", "True")
+    # The policy agent, which lets nobody reach a pod that it does not know, looks for the API server once a minute.
+    ready.wait_condition("Ready", "True", timeout=300)
     measured(
         f"operator.outage: API server away for {AWAY_SECONDS} s; {len(answers)} jobs answered meanwhile; "
         f"what was deleted is back after {mended:.1f} s, a new tenant is ready after {time.monotonic() - back:.1f} s"
