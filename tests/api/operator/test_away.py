@@ -38,7 +38,7 @@ def leading(process: Process) -> None:
     wait_for(f"{process.log.stem} to watch", lambda: process.http("/readyz")[0] == 200, timeout=120)
 
 
-def test_a_leader_that_is_killed_is_followed(space: Space, start: Start, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_leader_that_is_killed_is_followed(space: Space, start: Start, measured: Callable[[str], None]) -> None:
     first = start("operator-0")
     leading(first)
     second = start("operator-1")
@@ -51,8 +51,8 @@ def test_a_leader_that_is_killed_is_followed(space: Space, start: Start, capsys:
     wait_for("the second to lead", second.leads, timeout=120)
     leads = time.monotonic() - killed
     wait_for("the service to come back", lambda: "demo-engine" in space.names("Service"), timeout=120)
-    with capsys.disabled():
-        print(f"\ntakeover after SIGKILL: leads after {leads:.1f} s, works after {time.monotonic() - killed:.1f} s")
+    works = time.monotonic() - killed
+    measured(f"operator.takeover: leader killed; another leads after {leads:.1f} s, works after {works:.1f} s")
     assert second.stop() == 0
 
 
