@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 from collections.abc import Callable
@@ -16,17 +15,14 @@ from s1vl_operator.api.v1alpha1 import InvalidSpec, S1VLDeployment, parse
 from s1vl_operator.cluster.apply import Applier
 from s1vl_operator.cluster.kinds import (
     AUTOSCALERS,
-    CHILDREN,
     CONFIG_MAP,
-    EVENT,
     POD,
     S1VL_DEPLOYMENT,
-    SCALED_OBJECT,
     Manifest,
     kind_of,
 )
 from s1vl_operator.cluster.outcome import Failure, Obstacle, Result
-from s1vl_operator.cluster.port import ApiError, Cluster
+from s1vl_operator.cluster.port import Cluster
 from s1vl_operator.desired import (
     Context,
     Protocol,
@@ -38,6 +34,7 @@ from s1vl_operator.desired import (
     protocols,
 )
 from s1vl_operator.engine_health import EnginePod, Health
+from s1vl_operator.looking import Looker
 from s1vl_operator.observe import Hindrance, Snapshot, engines, invalid_status, sandboxes, status
 from s1vl_operator.observe.pods import is_ready, pod_url, unexplained
 from s1vl_operator.orchestrator_probe import Probe
@@ -59,13 +56,6 @@ change unseen), while pods are on their way (they announce themselves), while on
 
 HUNG_GRACE_SECONDS = 5
 """Seconds that a hung engine gets to say its last words in its log."""
-
-EVENT_FIELDS = ("type=Warning", "reason=SuccessfulCreate,regarding.kind=StatefulSet")
-"""What troubles pods, and that a StatefulSet can make its pods again."""
-
-EVENTS = 500
-"""Events of the namespace that are looked through at most, of each kind."""
-
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
@@ -98,6 +88,7 @@ class Reconciler:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def __post_init__(self) -> None:
+        self._looker = Looker(self.cluster, self.context)
         self._teller = Teller(self.cluster, self.metrics, self.instance, self.now)
 
     async def __call__(self, key: Key) -> float | None:
@@ -118,7 +109,7 @@ class Reconciler:
         except InvalidSpec as problem:
             await self._teller(cr, invalid_status(cr, problem, self._time()), [])
             return None
-        observed, pods = await self._look(deployment)
+        observed, pods = await self._looker(deployment)
         hung, suspected = self._hung(key, deployment, pods, observed)
         protocol = await self._protocol(deployment, observed, pods)
         idle = sandboxes.until_sleep(deployment, observed, self.now(), self.settled)
@@ -145,29 +136,6 @@ class Reconciler:
         await self._teller(cr, new, changes)
         soon = min((seconds for seconds in idle.values() if seconds > 0), default=LOOK_AGAIN_READY)
         return min(_look_again(new, done, snapshot), soon)
-
-    async def _look(self, deployment: S1VLDeployment) -> tuple[dict[tuple[str, str], Manifest], list[Manifest]]:
-        selector = names.selector_text(deployment)
-        lists = await asyncio.gather(
-            *(self.cluster.list(kind, deployment.namespace, labels=selector) for kind in CHILDREN),
-            self._scaled_objects(deployment.namespace, selector),
-            self.cluster.list(POD, deployment.namespace, labels=selector),
-        )
-        objects = {(one["kind"], one["metadata"]["name"]): one for found in lists[:-1] for one in found}
-        return objects, lists[-1]
-
-    async def _scaled_objects(self, namespace: str, selector: str) -> list[Manifest]:
-        """KEDA's objects, where the cluster has KEDA."""
-        if not self.context().keda:
-            return []
-        try:
-            return await self.cluster.list(SCALED_OBJECT, namespace, labels=selector)
-        except ApiError as error:
-            if error.status not in (403, 404):
-                raise
-            # KEDA was just removed, or our rights are older than its support: nobody's reconciliation may end on that.
-            logger.warning("Cannot list KEDA's ScaledObjects in %s: %s", namespace, error)
-            return []
 
     def _hung(
         self, key: Key, deployment: S1VLDeployment, pods: list[Manifest], observed: dict[tuple[str, str], Manifest]
@@ -250,21 +218,10 @@ class Reconciler:
         return Snapshot(
             objects=objects,
             pods=pods,
-            events=await self._events(deployment.namespace) if _worth_a_look(objects, pods) else [],
+            events=await self._looker.events(deployment.namespace, objects, pods),
             reports=await self.probe(_asked(deployment, pods)),
             config_version=hashlib.sha256(_config(deployment, objects).encode()).hexdigest(),
         )
-
-    async def _events(self, namespace: str) -> list[Manifest]:
-        try:
-            found = await asyncio.gather(
-                *(self.cluster.list(EVENT, namespace, fields=fields, limit=EVENTS) for fields in EVENT_FIELDS)
-            )
-            return [event for listed in found for event in listed]
-        except ApiError as error:
-            # They only make messages better.
-            logger.warning("Cannot list the events of %s: %s", namespace, error)
-            return []
 
     def _time(self) -> str:
         return self.now().strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -314,15 +271,6 @@ def _secrets_of_left_tenants(deployment: S1VLDeployment, observed: dict[tuple[st
     return [
         name for tenant in left for name in (names.sandbox(deployment, tenant), names.tenant_key(deployment, tenant))
     ]
-
-
-def _worth_a_look(objects: dict[tuple[str, str], Manifest], pods: list[Manifest]) -> bool:
-    """Whether a pod is missing or not ready, so that the events may say why."""
-    wanted = sum(
-        o["spec"].get("replicas", 1) for (kind, _), o in objects.items() if kind in ("StatefulSet", "Deployment")
-    )
-    staying = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
-    return len(staying) < wanted or not all(is_ready(pod) for pod in staying)
 
 
 def _look_again(new: dict[str, Any], done: Result, snapshot: Snapshot) -> float:
