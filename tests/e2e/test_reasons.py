@@ -232,13 +232,23 @@ def node(kube: Kube, space: Space) -> Iterator[Node]:
 
 
 @pytest.fixture
-def absent_class(kube: Kube, space: Space) -> Iterator[tuple[str, Object]]:
-    """The name of a storage class that does not exist, and what makes it exist: a copy of the default one."""
-    classes = json.loads(kube.kubectl("get", "storageclass", "-o", "json"))["items"]
-    mark = "storageclass.kubernetes.io/is-default-class"
-    default = next(c for c in classes if c["metadata"].get("annotations", {}).get(mark) == "true")
-    yield space.name, {**default, "metadata": {"name": space.name}}
-    kube.kubectl("delete", "storageclass", space.name, "--ignore-not-found")
+def absent_class(kube: Kube, space: Space) -> Iterator[str]:
+    """The name of a storage class that does not exist, and of the volume of that class that may come."""
+    yield space.name
+    # It goes when its claim does.
+    kube.kubectl("delete", "pv", space.name, "--ignore-not-found", "--wait=false")
+
+
+def volume(space: Space, like: str, claim: str, name: str) -> Object:
+    """A volume of the class `name` for a claim, made by hand: the one of another claim once more."""
+    bound = space.kube.get("pvc", like, space.name)["spec"]["volumeName"]
+    found: Object = json.loads(space.kube.kubectl("get", "pv", bound, "-o", "json"))
+    own = {
+        "storageClassName": name,
+        "persistentVolumeReclaimPolicy": "Retain",
+        "claimRef": {"namespace": space.name, "name": claim},
+    }
+    return {**found, "metadata": {"name": name}, "spec": {**found["spec"], **own}, "status": {}}
 
 
 def lose(scene: Scene, node: Node, whose: Holds) -> None:
@@ -274,7 +284,7 @@ def follow_the_runbook(scene: Scene, trouble: Trouble, message: str, node: str =
 
 
 def test_troubles_of_pods_are_told_and_so_is_their_end(
-    scene: Scene, node: Node, absent_class: tuple[str, Object], measured: Tell, kube: Kube
+    scene: Scene, node: Node, absent_class: str, measured: Tell, kube: Kube
 ) -> None:
     names = ("oom", "crash", "pull", "mount", "lost")
     sandbox = {name: pods_of("parts", "sandbox", name) for name in names}
@@ -306,10 +316,9 @@ def test_troubles_of_pods_are_told_and_so_is_their_end(
     refused = Trouble(
         "quota", "EngineReady", Reason.QUOTA_EXCEEDED, event("FailedCreate", "quota-engine"), ready(engine)
     )
-    class_name, storage_class = absent_class
     space, none = scene.space, {"replicas": 0}
     claim = space.deployment("chem", cr="claim", engine=none)
-    claim["spec"]["images"] = {"volume": {"size": "1Gi", "storageClassName": class_name}}
+    claim["spec"]["images"] = {"volume": {"size": "1Gi", "storageClassName": absent_class}}
 
     with contextlib.contextmanager(make_space)(kube, "restricted") as tight, watch(tight, measured) as full:
 
@@ -318,17 +327,21 @@ def test_troubles_of_pods_are_told_and_so_is_their_end(
             return {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": {"hard": {"pods": pods}}}
 
         began = time.monotonic()
-        kube.apply(quota("0"))
         tenants: list[str | Object] = [{"name": name, "sandbox": spec} for name, spec in broken.items()]
-        kube.apply(space.deployment(*tenants, cr="parts", engine=none), claim, tight.deployment("chem", cr="quota"))
+        kube.apply(space.deployment(*tenants, cr="parts", engine=none), claim)
         lose(scene, node, sandbox["lost"])
         for trouble in troubles:
             follow_the_runbook(scene, trouble, scene.wait(trouble, began), node.name)
+        # Late: the longer a StatefulSet's pods are refused, the longer it waits before it tries again.
+        began = time.monotonic()
+        kube.apply(quota("0"))
+        kube.apply(tight.deployment("chem", cr="quota"))
         follow_the_runbook(full, refused, full.wait(refused, began))
         kube.kubectl("wait", "s1vl/quota", "-n", tight.name, "--for=condition=Ready=False", "--timeout=180s")
 
         mended = time.monotonic()
-        kube.apply(quota("20"), storage_class, space.deployment(*names, cr="parts", engine=none))
+        kube.apply(quota("20"), volume(space, "parts-images", "claim-images", absent_class))
+        kube.apply(space.deployment(*names, cr="parts", engine=none))
         for trouble in troubles:
             scene.wait_over(trouble, mended)
         full.wait_over(refused, mended)
