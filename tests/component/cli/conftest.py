@@ -16,11 +16,11 @@ import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
-from tests.component.orchestrator.conftest import world
+from tests.component.orchestrator.conftest import times, world
 from tests.component.orchestrator.fakes import served
 from tests.component.orchestrator.test_simulator import simulator
 
-__all__ = ["simulator", "world"]
+__all__ = ["simulator", "times", "world"]
 
 MODEL = "ScienceOne-AI/S1-VL-32B"
 
