@@ -9,7 +9,8 @@ import time
 from hack.deploy import OPERATOR_NAMESPACE
 from tests.e2e.conftest import Space
 
-WATCHED_SECONDS = 100
+WATCHED_SECONDS = 65
+"""Two rounds of the operator's looks, and one of the orchestrator's canaries."""
 
 
 def _writes(space: Space) -> float:
