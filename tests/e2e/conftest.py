@@ -24,6 +24,13 @@ GPU = "e2e.s1vl.io/gpu"
 """An extended resource that only these tests ask for, so that a demo beside them keeps the node's GPUs."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Try a test that failed once more: on two cores a whole cluster stalls at times. The summary tells of it."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
 @pytest.fixture(scope="session")
 def deployed() -> Deployed:
     return prepare(os.environ.get("S1VL_CLUSTER", "local"))
