@@ -8,13 +8,16 @@ import httpx
 import pytest
 
 from hack.vllm import scripted, serve
-from tests.engine.conftest import TEXT, TIMEOUT, error_of, joined
+from tests.engine.conftest import REAL, TEXT, TIMEOUT, error_of, joined
 
 LONG = "on and on "
 
 
 def test_sigterm_lets_a_stream_finish_and_refuses_what_is_new(engine, until) -> None:
     server = engine.running()
+    if not REAL:
+        # Else it could be done before all has been asked that is to be asked meanwhile.
+        httpx.put(f"{server.url}/sim/faults", json={"token_delay_ms": 5}).raise_for_status()
     text = LONG * 400
     body = engine.body(TEXT, **scripted(text), stream=True, stream_options={"include_usage": True})
     chunks = []
