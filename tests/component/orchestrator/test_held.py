@@ -182,6 +182,7 @@ async def test_a_job_outlives_a_canary_that_fails(world: World, boxes: Boxes, tm
     job = await boxes.job("print(image_path)")
     box = boxes.boxes[FIRST]
     good, box.mount = box.mount, elsewhere
+    world.service.tenants["chem"].recheck()
     await until(lambda: boxes.reason(FIRST) == "CanaryMismatch", "a mismatch")
     box.forget()
     await until(lambda: held(world) == 1, "the job to wait")
