@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from s1vl_operator.api.v1alpha1 import S1VLDeployment
 from s1vl_operator.cluster.kinds import CHILDREN, EVENT, POD, SCALED_OBJECT, Manifest
 from s1vl_operator.cluster.port import ApiError, Cluster
-from s1vl_operator.desired import Context, names
+from s1vl_operator.desired import names
 from s1vl_operator.observe.pods import is_ready
 
 logger = logging.getLogger(__name__)
@@ -24,30 +24,30 @@ EVENTS = 500
 
 @dataclass(frozen=True)
 class Looker:
-    """Looks at the cluster.
-
-    Attributes:
-        cluster: where everything is.
-        context: the operator's surroundings as they are now.
-    """
+    """Looks at the cluster, which is where everything is."""
 
     cluster: Cluster
-    context: Callable[[], Context]
 
-    async def __call__(self, deployment: S1VLDeployment) -> tuple[dict[tuple[str, str], Manifest], list[Manifest]]:
-        """The deployment's objects by (kind, name), without Secrets, and its pods."""
+    async def __call__(
+        self, deployment: S1VLDeployment, *, keda: bool
+    ) -> tuple[dict[tuple[str, str], Manifest], list[Manifest]]:
+        """The deployment's objects by (kind, name), without Secrets, and its pods.
+
+        Args:
+            deployment: the custom resource.
+            keda: the cluster has KEDA.
+        """
         selector = names.selector_text(deployment)
         lists = await asyncio.gather(
             *(self.cluster.list(kind, deployment.namespace, labels=selector) for kind in CHILDREN),
-            self._scaled_objects(deployment.namespace, selector),
+            self._scaled_objects(deployment.namespace, selector, keda=keda),
             self.cluster.list(POD, deployment.namespace, labels=selector),
         )
         objects = {(one["kind"], one["metadata"]["name"]): one for found in lists[:-1] for one in found}
         return objects, lists[-1]
 
-    async def _scaled_objects(self, namespace: str, selector: str) -> list[Manifest]:
-        """KEDA's objects, where the cluster has KEDA."""
-        if not self.context().keda:
+    async def _scaled_objects(self, namespace: str, selector: str, *, keda: bool) -> list[Manifest]:
+        if not keda:
             return []
         try:
             return await self.cluster.list(SCALED_OBJECT, namespace, labels=selector)

@@ -88,7 +88,7 @@ class Reconciler:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def __post_init__(self) -> None:
-        self._looker = Looker(self.cluster, self.context)
+        self._looker = Looker(self.cluster)
         self._teller = Teller(self.cluster, self.metrics, self.instance, self.now)
 
     async def __call__(self, key: Key) -> float | None:
@@ -109,7 +109,7 @@ class Reconciler:
         except InvalidSpec as problem:
             await self._teller(cr, invalid_status(cr, problem, self._time()), [])
             return None
-        observed, pods = await self._looker(deployment)
+        observed, pods = await self._looker(deployment, keda=self.context().keda)
         hung, suspected = self._hung(key, deployment, pods, observed)
         protocol = await self._protocol(deployment, observed, pods)
         idle = sandboxes.until_sleep(deployment, observed, self.now(), self.settled)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hack.demo import ask, picture
+from hack.kube import wait_for
 from tests.e2e.conftest import Space
 
 WRONG_MOUNT = {
@@ -31,7 +32,10 @@ def test_a_wrong_mount_is_gated_and_heals(space: Space, tmp_path: Path) -> None:
     # The wrong folder exists and can be written: the sandbox works, only not where everybody thinks.
     broken = space.deployment({"name": "chem", "sandbox": WRONG_MOUNT}, "bio")
     space.kube.exec("deploy/demo-orchestrator", space.name, "mkdir", "-p", "/srv/s1vl/images/elsewhere/.s1vl/canary")
+    before = {pod["metadata"]["uid"] for pod in space.pods("s1vl.io/tenant=chem")}
     space.kube.apply(broken)
+    # As long as the old pod is there it serves.
+    wait_for("another pod", lambda: not before & {p["metadata"]["uid"] for p in space.pods("s1vl.io/tenant=chem")})
     condition = space.wait_condition("PathsConsistent", "False", "CanaryMismatch")
     assert "/data/images" in condition["message"]
     assert "/mnt/data/images" in condition["message"]
