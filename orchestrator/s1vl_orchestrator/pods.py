@@ -5,6 +5,7 @@ It is apart from the configuration because it changes by itself, and what it say
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Literal
 
@@ -41,8 +42,9 @@ class Pods(Form):
     sandboxes: dict[str, tuple[ListedPod, ...]]
 
 
+@lru_cache(maxsize=1)
 def parse_pods(text: str) -> Pods:
-    """Read the file.
+    """Read the file; the same text, which comes again with every poll, is read once.
 
     Raises:
         ConfigError: If it is not YAML or not of this form.
