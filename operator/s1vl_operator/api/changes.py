@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Literal
+
+from s1vl_operator.api.described import Described
 
 Pods = Literal["engine", "orchestrator", "sandboxes", "the tenant's sandbox"]
 
 
-class Effect(StrEnum):
+class Effect(Described):
     """The classes of fields; the text after each is its documentation."""
 
     LIVE = "live", "No pod is restarted."
     ROLLING = "rolling", "The pods that are named are replaced, as a rollout of their workload."
     RECREATE = "recreate", "Objects are removed and others made in their place."
     IMMUTABLE = "immutable", "The API server refuses the change."
-
-    description: str
-
-    def __new__(cls, value: str, description: str) -> Effect:
-        """A member is its word; its description is for the documentation."""
-        member = str.__new__(cls, value)
-        member._value_ = value
-        member.description = description
-        return member
 
 
 @dataclass(frozen=True)

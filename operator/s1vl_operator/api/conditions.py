@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Literal
 
+from s1vl_operator.api.described import Described
 from s1vl_operator.api.reasons import Reason
 
 Status = Literal["True", "False", "Unknown"]
 
 
-class ConditionType(StrEnum):
+class ConditionType(Described):
     """What the status speaks about; the text after each is its documentation."""
 
     READY = "Ready", "Clients are served: engine, orchestrator, all sandboxes and all paths are in order."
@@ -33,15 +33,6 @@ class ConditionType(StrEnum):
         "What the spec says cannot come about unless somebody changes something; there only while it is true, for "
         "kstatus: failed.",
     )
-
-    description: str
-
-    def __new__(cls, value: str, description: str) -> ConditionType:
-        """A member is its wire value; its description is for the documentation."""
-        member = str.__new__(cls, value)
-        member._value_ = value
-        member.description = description
-        return member
 
 
 @dataclass(frozen=True)
