@@ -59,11 +59,16 @@ async def test_a_sandbox_falls_asleep_and_wakes(world: World) -> None:
     assert "asleep" not in world.condition("PathsConsistent")[2]
 
 
-async def test_ready_is_told_of_a_waking_sandbox_for_a_minute_only(world: World) -> None:
+async def fall_asleep(world: World) -> None:
+    """Make a deployment of one tenant, and let nobody ask for its sandbox for long enough."""
     world.cr("chem", sandbox=IDLE)
     await world.converge()
     world.seconds = 300
     await world.converge()
+
+
+async def test_ready_is_told_of_a_waking_sandbox_for_a_minute_only(world: World) -> None:
+    await fall_asleep(world)
     world.ask("chem")
     await world.reconcile()
     world.cluster.run_workloads()
@@ -80,10 +85,7 @@ async def test_ready_is_told_of_a_waking_sandbox_for_a_minute_only(world: World)
 
 
 async def test_a_waking_sandbox_that_cannot_start_says_why(world: World) -> None:
-    world.cr("chem", sandbox=IDLE)
-    await world.converge()
-    world.seconds = 300
-    await world.converge()
+    await fall_asleep(world)
     world.ask("chem")
     await world.reconcile()
     deployed = world.cluster.get("Deployment", "demo-sandbox-chem")
@@ -94,10 +96,7 @@ async def test_a_waking_sandbox_that_cannot_start_says_why(world: World) -> None
 
 
 async def test_wrong_paths_are_told_while_a_sandbox_wakes(world: World) -> None:
-    world.cr("chem", sandbox=IDLE)
-    await world.converge()
-    world.seconds = 300
-    await world.converge()
+    await fall_asleep(world)
     world.ask("chem")
     world.probe.wrong = {"chem": "not the same"}
     await world.converge()
@@ -122,10 +121,7 @@ async def test_only_sandboxes_that_may_sleep_have_a_lease(
 
 
 async def test_a_sandbox_that_may_not_sleep_any_more_wakes(world: World) -> None:
-    world.cr("chem", sandbox=IDLE)
-    await world.converge()
-    world.seconds = 300
-    await world.converge()
+    await fall_asleep(world)
     assert replicas(world, "chem") == 0
     world.cr("chem")
     await world.converge()
